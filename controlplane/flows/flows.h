@@ -1,0 +1,44 @@
+/*
+ * Allocations as flows: keeps the shared table in step with alloc/, follows the routes of both ends
+ * of every channel, adds up counters, audits. The functions named grant and revoke stand behind
+ * turn/effects.h. One thread. Nothing blocks.
+ */
+#pragma once
+
+#include "controlplane/alloc/alloc.h"
+#include "controlplane/route/route.h"
+#include "dataplane/table/table.h"
+
+struct flows;
+
+int flows_new(struct tp_table *table, struct route *route, struct flows **out);
+void flows_free(struct flows *flows);
+
+/* The listener or relay port belongs to us from here on / no longer. -ENOSPC: too many addresses.
+ */
+int flows_own_listener(struct flows *flows, const struct tp_addr *listener);
+int flows_open_relay(struct flows *flows, struct alloc_relay *relay);
+void flows_close_relay(struct flows *flows, struct alloc_relay *relay);
+
+/*
+ * PERMISSION; CHANNEL + PEER. Refreshing moves the expiry of what is there: PEER ends with the
+ * earlier of channel and permission (RFC 8656, 12.7), so granting a permission moves the PEER flows
+ * of its address too. A flow that finds no slot is served by the sockets: its relay port becomes
+ * TP_PORT_SLOW until none of its flows is missing.
+ */
+void flows_grant_permission(struct flows *flows, struct alloc_permission *permission);
+void flows_revoke_permission(struct flows *flows, struct alloc_permission *permission);
+void flows_grant_channel(struct flows *flows, struct alloc_channel *channel);
+void flows_revoke_channel(struct flows *flows, struct alloc_channel *channel);
+
+/* What the data plane has counted for the live flows of an allocation, added to *sent, *received.
+ */
+void flows_add_traffic(const struct flows *flows, const struct allocation *allocation,
+	struct alloc_traffic *sent, struct alloc_traffic *received);
+
+/* Frees rested slots; call about once a second. */
+void flows_sweep(struct flows *flows, uint64_t now_ns);
+
+/* Compares `allocations` (uthash head, by_id) with the table, both ways; 0 is the invariant. */
+uint32_t flows_audit(const struct flows *flows, struct allocation *allocations,
+	void (*report)(void *arg, const char *text), void *arg);

@@ -1,0 +1,49 @@
+/*
+ * Routes and neighbours of the kernel, followed by netlink, as next hops in the shared table. One
+ * thread; the netlink socket is non-blocking but for the first dump. Needs no privileges.
+ */
+#pragma once
+
+#include "base/addr.h"
+#include "dataplane/table/table.h"
+
+#include <sys/queue.h>
+
+struct route;
+
+/*
+ * ifindexes: the engine's interfaces, in its order (tp_next_hop.interface is the place in it); next
+ * hops elsewhere stay TP_NO_NEXT_HOP_YET, so that the kernel sends. table NULL: no engine reads
+ * next hops; only the machine's addresses are watched.
+ */
+int route_new(struct tp_table *table, const uint32_t *ifindexes, size_t count, struct route **out);
+void route_free(struct route *route);
+
+/* Readable when there are changes; then call route_process(). */
+int route_fd(const struct route *route);
+void route_process(struct route *route);
+
+/* Someone who wants to know the next hop towards an address, and its changes. */
+struct route_user {
+	LIST_ENTRY(route_user) link;
+	struct route_destination *destination; /* NULL when it follows nothing */
+	void (*changed)(struct route_user *user, uint16_t next_hop);
+};
+
+/*
+ * Follows the route to `remote` for packets from `local` (ports ignored); returns the next hop now.
+ * TP_NO_NEXT_HOP_YET: unreachable, not resolved yet, local, or not on an interface of the engine.
+ */
+uint16_t route_follow(struct route *route, struct route_user *user, const struct tp_addr *remote,
+	const struct tp_addr *local);
+void route_unfollow(struct route *route, struct route_user *user);
+
+/* The machine's own addresses, broadcasts, gateways and subnets, for policy/. */
+struct route_local {
+	struct tp_addr ip;
+	uint8_t length;
+	bool connected; /* a subnet on a link; else an address that is never a peer */
+};
+/* Calls at once and after every change, with the whole list. */
+void route_watch_locals(struct route *route,
+	void (*changed)(void *arg, const struct route_local *list, size_t count), void *arg);

@@ -1,0 +1,200 @@
+/*
+ * SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+ *
+ * The shared tables as they lie in memory: the contract between the control plane, which alone
+ * writes them, and every data plane, which reads them without locks. A flow is a rewrite:
+ * (remote, local, channel) in -> (remote, local, channel) out; channel 0 means that this side has
+ * no ChannelData header. IPv4 is v4-mapped; local addresses are indexes into the locals table.
+ *
+ * Publishing rules: a record is immutable while it can be matched, except single aligned words
+ * (expires, next_hop). Insert: value, then the key's addresses, then the key's `ident` word
+ * (release), last the tag. Remove: clear the ident word first; the slot rests until every reader
+ * has passed and only then is it reused.
+ */
+#pragma once
+
+#include "wire.h"
+
+#define TP_MAGIC       UINT32_C(0x74704b31) /* "tpK1" */
+#define TP_ABI_VERSION 1
+
+#define TP_LOCALS_MAX      32
+#define TP_NEXT_HOPS_MAX   4096
+#define TP_INTERFACES_MAX  16
+#define TP_BUCKET_SLOTS    8
+#define TP_VERDICT_CELLS   32 /* room in the counters, so that a new verdict keeps the layout */
+#define TP_NO_NEXT_HOP_YET 0  /* next hop 0 is never valid: packets go to the kernel */
+
+/*
+ * Time in the tables: ticks of 2^26 ns (67 ms) of CLOCK_MONOTONIC. A shift where seconds would cost
+ * a 64-bit division per packet, which BPF cannot strength-reduce; 32 bits last 9 years of uptime.
+ */
+#define TP_TICK_SHIFT 26
+
+static TP_INLINE uint32_t tp_ticks(uint64_t now_ns)
+{
+	return (uint32_t)(now_ns >> TP_TICK_SHIFT);
+}
+
+/* Rounded up: a grant never ends early. */
+static TP_INLINE uint32_t tp_ticks_until(uint64_t deadline_ns)
+{
+	return (uint32_t)((deadline_ns + (UINT64_C(1) << TP_TICK_SHIFT) - 1) >> TP_TICK_SHIFT);
+}
+
+enum tp_flow_kind {
+	TP_FLOW_NONE = 0,
+	TP_FLOW_CHANNEL,    /* client's ChannelData -> peer (RFC 8656, 12.6) */
+	TP_FLOW_PEER,       /* that peer's datagrams -> ChannelData (RFC 8656, 12.7) */
+	TP_FLOW_PERMISSION, /* any port of a permitted peer address; remote port 0 (RFC 8656, 9) */
+};
+
+enum tp_direction { TP_CLIENT_TO_PEER, TP_PEER_TO_CLIENT, TP_DIRECTIONS };
+
+struct tp_flow_key {
+	uint64_t remote[2];
+	union {
+		struct {
+			tp_be16 remote_port;
+			tp_be16 local_port;
+			tp_be16 channel;
+			uint8_t local;
+			uint8_t kind; /* enum tp_flow_kind */
+		};
+		uint64_t ident; /* 0 = no record here: the word that publishes and removes */
+	};
+};
+
+struct tp_flow_value {
+	uint64_t remote[2];
+	tp_be16 remote_port;
+	tp_be16 local_port;
+	tp_be16 channel;
+	uint8_t local;
+	uint8_t flags; /* none yet; HAIRPIN comes here */
+};
+
+struct tp_flow {
+	struct tp_flow_key key;
+	struct tp_flow_value value;
+	uint32_t expires;    /* ticks; a packet at or after it is not relayed */
+	uint32_t allocation; /* number of the allocation, for counters and traces */
+	uint16_t next_hop;   /* index into the next hops */
+	/*
+	 * One's complement sum of what the rewrite always changes under the UDP checksum: new
+	 * addresses, ports and channel number minus the old ones. Lengths are added per packet.
+	 */
+	uint16_t sum_delta;
+	/* Low 20 bits: IPv6 flow label (RFC 6437). Low 16 bits: mixed into the IPv4 identification.
+	 */
+	uint32_t label;
+};
+
+/* 16 bits of the hash per slot, 0 = empty: small enough to stay in cache at 10^6 flows. */
+struct tp_bucket {
+	uint16_t tags[TP_BUCKET_SLOTS];
+} __attribute__((aligned(16)));
+
+/* Beside the flow, by slot: a flow arrives on one queue, so each cell has one writer: plain adds.
+ */
+struct tp_flow_counters {
+	uint64_t packets;
+	uint64_t bytes; /* UDP payload as the peer sees it */
+};
+
+struct tp_local {
+	uint64_t ip[2]; /* v4-mapped or IPv6, network order */
+};
+
+enum tp_port_state {
+	TP_PORT_NOT_OURS = 0,
+	TP_PORT_RELAY,    /* UDP client: what matches no flow is dropped */
+	TP_PORT_SLOW,     /* relay port whose packets the control plane needs to see */
+	TP_PORT_LISTENER, /* a STUN/TURN listener */
+};
+
+struct tp_ports {
+	uint8_t state[65536]; /* enum tp_port_state by port number, host order */
+};
+
+/*
+ * A resolved neighbour. `seq` is odd while the record is invalid or being written: read it, copy,
+ * read it again; unequal or odd means "no next hop".
+ */
+struct tp_next_hop {
+	uint32_t seq;
+	uint32_t ifindex;
+	uint8_t destination[6];
+	uint8_t source[6];
+	tp_be16 vlan;       /* tag control information with TPID 0x8100; 0 = untagged */
+	uint16_t mtu;       /* largest IP packet */
+	uint16_t interface; /* place in the engine's list of interfaces */
+	uint16_t zero[3];
+};
+
+struct tp_config {
+	uint32_t magic; /* written last: until then nothing is relayed */
+	uint32_t abi;
+	uint64_t layout;      /* tp_layout_hash() */
+	uint32_t enabled;     /* kill switch: 0 = everything to the kernel */
+	uint32_t unplaced;    /* granted flows that found no slot */
+	uint32_t bucket_mask; /* number of buckets - 1 */
+	uint32_t locals;      /* entries in use */
+	uint16_t channel_max; /* 0x4fff; 0x7ffe for RFC 5766 clients */
+	uint16_t zero[3];
+	uint64_t salt[3]; /* key of tp_flow_hash(): secret */
+};
+
+struct tp_worker_counters {
+	uint64_t verdicts[TP_VERDICT_CELLS]; /* packets by enum tp_verdict; RELAYED is in directions
+					      */
+	uint64_t packets[TP_DIRECTIONS];
+	uint64_t bytes[TP_DIRECTIONS]; /* UDP payload as the peer sees it */
+} __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct tp_flow_key) == 24, "three words");
+_Static_assert(sizeof(struct tp_flow_value) == 24, "three words");
+_Static_assert(sizeof(struct tp_flow) == 64, "one cache line");
+_Static_assert(sizeof(struct tp_bucket) == 16, "four buckets a cache line");
+_Static_assert(sizeof(struct tp_next_hop) == 32, "two a cache line");
+
+/*
+ * Keyed hash of a flow key: NH (UMAC, RFC 4418): with a secret salt, two chosen keys collide with
+ * probability 2^-32; then a mixer spreads the 64 bits. Three multiplications of 32 x 32 bits, since
+ * BPF has no wider ones; SipHash on the same key would cost half of the packet's budget.
+ */
+static TP_INLINE uint64_t tp_nh(uint64_t word, uint64_t salt)
+{
+	uint32_t low = (uint32_t)word + (uint32_t)salt;
+	uint32_t high = (uint32_t)(word >> 32) + (uint32_t)(salt >> 32);
+
+	return (uint64_t)low * high;
+}
+
+static TP_INLINE uint64_t tp_flow_hash(const struct tp_flow_key *key, const uint64_t salt[3])
+{
+	uint64_t h = tp_nh(key->remote[0], salt[0]) + tp_nh(key->remote[1], salt[1]) +
+		     tp_nh(key->ident, salt[2]);
+
+	h ^= h >> 32;
+	h *= UINT64_C(0xd6e8feb86659fd93);
+	h ^= h >> 32;
+	h *= UINT64_C(0xd6e8feb86659fd93);
+	return h ^ (h >> 32);
+}
+
+/* Where a flow may lie, and the tag it has there: two buckets to choose from. */
+struct tp_place {
+	uint32_t bucket[2];
+	uint16_t tag; /* never 0 */
+};
+
+static TP_INLINE struct tp_place tp_place_of(uint64_t hash, uint32_t bucket_mask)
+{
+	uint16_t tag = (uint16_t)(hash >> 48);
+
+	return (struct tp_place){
+		.bucket = {(uint32_t)hash & bucket_mask, (uint32_t)(hash >> 24) & bucket_mask},
+		.tag = tag ? tag : 1,
+	};
+}

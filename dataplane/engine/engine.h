@@ -1,0 +1,61 @@
+/*
+ * What the control plane asks of an engine that runs inside turnpiked: memory for the shared
+ * tables, and a program that forwards out of them. One struct of functions per engine.
+ * All calls come from the control plane's thread. start() needs privileges, nothing after it does.
+ */
+#pragma once
+
+#include "dataplane/table/table.h"
+
+#define TP_REASON_SIZE 256
+#define TP_IFNAME_SIZE 16
+
+enum tp_xdp_mode { TP_XDP_AUTO, TP_XDP_NATIVE, TP_XDP_GENERIC };
+
+struct tp_engine_options {
+	const char *const *interfaces; /* names; none is legal for `socket` only */
+	size_t interfaces_count;
+	enum tp_xdp_mode xdp_mode;
+	uint32_t flows;      /* capacity of the flow table */
+	const char *pin_dir; /* directory of bpffs, made and removed by the engine */
+	uint32_t owner_uid;  /* who will run stop(): gets the right to remove the pins */
+};
+
+struct tp_engine_interface {
+	char name[TP_IFNAME_SIZE];
+	uint32_t ifindex;
+	const char *mode; /* "native", "generic" */
+	bool attached;    /* false once the program was found replaced or removed */
+};
+
+struct tp_engine; /* a running engine; each engine has its own layout */
+
+struct tp_engine_ops {
+	const char *name; /* as in the configuration and in `status` */
+
+	/*
+	 * Opens, loads, attaches. 0, and `reason` says why this engine and mode were taken; or
+	 * -errno, and `reason` says why it cannot run here, in the kernel's own words where it gave
+	 * any.
+	 */
+	int (*start)(const struct tp_engine_options *options, struct tp_engine **out,
+		char reason[TP_REASON_SIZE]);
+
+	struct tp_memory *(*memory)(struct tp_engine *engine);
+
+	/* Index i of the list = tp_next_hop.interface; returns how many there are. */
+	size_t (*interfaces)(
+		const struct tp_engine *engine, struct tp_engine_interface out[TP_INTERFACES_MAX]);
+
+	/*
+	 * Called about once a second: 0; or -ENOLINK once for each interface whose program was
+	 * found gone, with the reason. Packets there now reach the sockets.
+	 */
+	int (*check)(struct tp_engine *engine, char reason[TP_REASON_SIZE]);
+
+	/* Detaches, removes the pins, frees the memory. */
+	void (*stop)(struct tp_engine *engine);
+};
+
+extern const struct tp_engine_ops tp_engine_socket;
+extern const struct tp_engine_ops tp_engine_xdp; /* absent when built with -Dxdp=disabled */

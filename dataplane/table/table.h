@@ -1,0 +1,139 @@
+/*
+ * The shared tables, writer's side (dataplane/core/flow.h has the layout and the reader's rules).
+ * One thread writes; readers are BPF programs and workers, which this side never waits for: a
+ * retired slot rests for TP_REST_NS before tp_table_sweep() frees it. Nothing here blocks.
+ *
+ * Errors are 0 or -errno; results come by the last parameter and are untouched on failure.
+ */
+#pragma once
+
+#include "base/addr.h"
+#include "base/hash.h"
+#include "dataplane/core/flow.h"
+#include "dataplane/core/verdict.h"
+
+/* A reader holds a record for one packet at most; a second is far beyond that. */
+#define TP_REST_NS (1 * UINT64_C(1000000000))
+
+/* The arrays of which the tables consist. An engine brings the memory. */
+enum tp_region {
+	TP_REGION_CONFIG,
+	TP_REGION_LOCALS,
+	TP_REGION_PORTS,
+	TP_REGION_BUCKETS,
+	TP_REGION_FLOWS,
+	TP_REGION_FLOW_COUNTERS,
+	TP_REGION_NEXT_HOPS,
+	TP_REGION_WORKERS,
+	TP_REGIONS
+};
+
+struct tp_region_shape {
+	const char *name; /* also the BPF map's name */
+	uint32_t element_size;
+	uint32_t count;
+};
+
+struct tp_shape {
+	uint32_t capacity; /* flows that are promised a place; slots are twice as many */
+	uint32_t workers; /* writers of tp_worker_counters: CPUs for xdp, polling cores otherwise */
+	struct tp_region_shape regions[TP_REGIONS];
+};
+
+/* Rounds the capacity up to what the tables can be made for. -EINVAL: 0 or more than 2^26 flows. */
+int tp_shape_init(uint32_t capacity, uint32_t workers, struct tp_shape *out);
+
+/* Base addresses of the regions, zeroed, element_size * count bytes each, page-aligned. */
+struct tp_memory {
+	struct tp_shape shape;
+	void *regions[TP_REGIONS];
+};
+
+/* Plain anonymous memory: for `engine: socket` and tests. */
+int tp_memory_create_plain(const struct tp_shape *shape, struct tp_memory *out);
+void tp_memory_destroy_plain(struct tp_memory *memory);
+
+/* Changes whenever sizes or offsets in flow.h do. */
+uint64_t tp_layout_hash(void);
+
+struct tp_table;
+
+/*
+ * Takes freshly zeroed memory and makes it valid for readers (the magic is written last). The
+ * memory stays the caller's and must outlive the table. The salt is drawn with getrandom(2).
+ */
+int tp_table_create(const struct tp_memory *memory, uint16_t channel_max, struct tp_table **out);
+void tp_table_destroy(struct tp_table *table);
+const struct tp_memory *tp_table_memory(const struct tp_table *table);
+
+/* The kill switch: false sends every packet to the kernel. */
+void tp_table_enable(struct tp_table *table, bool on);
+
+/* Index of a local address; the port is ignored; adding one twice gives the same. -ENOSPC. */
+int tp_table_add_local(struct tp_table *table, const struct tp_addr *ip, uint8_t *index);
+int tp_table_find_local(const struct tp_table *table, const struct tp_addr *ip, uint8_t *index);
+struct tp_addr tp_table_local(const struct tp_table *table, uint8_t index);
+
+void tp_table_set_port(
+	struct tp_table *table, uint8_t local, uint16_t port, enum tp_port_state state);
+enum tp_port_state tp_table_port(const struct tp_table *table, uint8_t local, uint16_t port);
+
+/* One side of a rewrite. */
+struct tp_flow_side {
+	struct tp_addr remote; /* port 0 for TP_FLOW_PERMISSION */
+	uint16_t local_port;
+	uint16_t channel; /* 0 = no ChannelData header on this side */
+	uint8_t local;    /* index of the local address */
+};
+
+struct tp_flow_spec {
+	enum tp_flow_kind kind;
+	struct tp_flow_side in, out; /* out is all zero for TP_FLOW_PERMISSION */
+	uint64_t expires_ns;         /* CLOCK_MONOTONIC */
+	uint32_t allocation;
+	uint16_t next_hop;
+};
+
+/*
+ * Makes the flow visible to readers before it returns. -ENOSPC: no free slot in either bucket;
+ * config.unplaced then counts it (undo with tp_table_forget_unplaced()). -EEXIST: the key is live.
+ */
+int tp_table_publish(struct tp_table *table, const struct tp_flow_spec *spec, uint32_t *slot);
+void tp_table_forget_unplaced(struct tp_table *table);
+
+void tp_table_set_expiry(struct tp_table *table, uint32_t slot, uint64_t expires_ns);
+void tp_table_set_next_hop(struct tp_table *table, uint32_t slot, uint16_t next_hop);
+
+/* What was counted for the flow since it was published. */
+struct tp_flow_counters tp_table_counters(const struct tp_table *table, uint32_t slot);
+
+/* No reader finds the flow once this returns; the slot rests. Returns its last counters. */
+struct tp_flow_counters tp_table_retire(struct tp_table *table, uint32_t slot, uint64_t now_ns);
+
+/* Frees the slots that have rested long enough. Call it now and then; cost: what is due. */
+void tp_table_sweep(struct tp_table *table, uint64_t now_ns);
+
+uint32_t tp_table_live(const struct tp_table *table); /* flows published and not retired */
+uint32_t tp_table_unplaced(const struct tp_table *table);
+
+/* Next hops: `hop->seq` is ignored; NULL invalidates. index 1 .. TP_NEXT_HOPS_MAX - 1. */
+void tp_table_set_next_hop_record(
+	struct tp_table *table, uint16_t index, const struct tp_next_hop *hop);
+
+/* A live record as its writer described it; false when the slot holds none. */
+bool tp_table_read(const struct tp_table *table, uint32_t slot, struct tp_flow_spec *out);
+uint32_t tp_table_slots(const struct tp_table *table);
+
+/* Sum over the workers. */
+struct tp_worker_counters tp_table_totals(const struct tp_table *table);
+
+/*
+ * Audit: tell it every flow that should be there, then end it. Differences: expected but missing or
+ * different (expiry to the tick, next hop too), there but not expected, a tag that misleads
+ * readers. Each one is described by a call of `report` (which may be NULL); returns their number.
+ */
+struct tp_audit;
+int tp_audit_begin(const struct tp_table *table, struct tp_audit **out);
+void tp_audit_expect(struct tp_audit *audit, uint32_t slot, const struct tp_flow_spec *spec);
+uint32_t tp_audit_end(
+	struct tp_audit *audit, void (*report)(void *arg, const char *text), void *arg);
