@@ -1,0 +1,51 @@
+/* Choosing an engine: try in order of speed, keep the reasons. */
+#include "engines.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+static int start(const struct tp_engine_ops *ops, const struct tp_engine_options *options,
+	struct engines_choice *out)
+{
+	char reason[TP_REASON_SIZE] = "";
+	int err = ops->start(options, &out->engine, reason);
+
+	out->ops = ops;
+	snprintf(out->reason, sizeof(out->reason), "%s", reason);
+	return err;
+}
+
+#ifdef HAVE_XDP
+static int start_xdp(const struct tp_engine_options *options, struct engines_choice *out)
+{
+	if (options->interfaces_count > 0)
+		return start(&tp_engine_xdp, options, out);
+	snprintf(out->reason, sizeof(out->reason), "no dataplane.interfaces are named");
+	return -EINVAL;
+}
+#else
+static int start_xdp(const struct tp_engine_options *options, struct engines_choice *out)
+{
+	snprintf(out->reason, sizeof(out->reason), "this build has no engine xdp");
+	return -ENOSYS;
+}
+#endif
+
+int engines_start(const struct config *config, const struct tp_engine_options *options,
+	struct engines_choice *out)
+{
+	char refused[TP_REASON_SIZE];
+	int err;
+
+	if (config->engine == CONFIG_ENGINE_XDP)
+		return start_xdp(options, out);
+	if (config->engine == CONFIG_ENGINE_SOCKET)
+		return start(&tp_engine_socket, options, out);
+	if (start_xdp(options, out) == 0)
+		return 0;
+	snprintf(refused, sizeof(refused), "%.*s", TP_REASON_SIZE - 1, out->reason);
+	err = start(&tp_engine_socket, options, out);
+	if (!err)
+		snprintf(out->reason, sizeof(out->reason), "xdp cannot run: %s", refused);
+	return err;
+}

@@ -1,0 +1,369 @@
+/*
+ * turnpiked: the control plane. The order of start() is the design: everything that needs rights is
+ * opened, then the rights are given up, and only then the first byte from the network is read.
+ */
+#include "base/clock.h"
+#include "base/log.h"
+#include "controlplane/auth/auth.h"
+#include "controlplane/config/config.h"
+#include "controlplane/config/options.h"
+#include "controlplane/control/control.h"
+#include "controlplane/engines.h"
+#include "controlplane/flows/flows.h"
+#include "controlplane/policy/policy.h"
+#include "controlplane/privileges.h"
+#include "controlplane/route/route.h"
+#include "controlplane/transport/udp.h"
+#include "controlplane/turn/server.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+
+enum { EXIT_CLEAN = 0, EXIT_RUNTIME = 1, EXIT_USAGE = 2 };
+
+#define SIGNALS 5
+
+struct turnpike {
+	struct config *config;
+	struct engines_choice engine;
+	struct tp_table *table;
+	struct policy *policy;
+	struct auth *auth;
+	struct route *route;
+	struct flows *flows;
+	struct event_base *base;
+	struct udp_transport *transport;
+	struct turn_effects effects;
+	struct turn_server *server;
+	struct control *control;
+	struct event *route_event, *second_event;
+	struct event *signal_events[SIGNALS];
+	uint64_t started_ns;
+	char pin_dir[64];
+};
+
+static int fail(const char *what, int err)
+{
+	tp_error("%s: %s", what, strerror(-err));
+	return err;
+}
+
+/* Each instance has its own pins; the control socket is what tells instances apart. */
+static void name_pins(struct turnpike *t)
+{
+	const char *socket = t->config->control.socket;
+	struct tp_hash_key key = {{0}};
+
+	if (strcmp(socket, CONFIG_DEFAULT_CONTROL_SOCKET) == 0)
+		snprintf(t->pin_dir, sizeof(t->pin_dir), "/sys/fs/bpf/turnpike");
+	else
+		snprintf(t->pin_dir, sizeof(t->pin_dir), "/sys/fs/bpf/turnpike-%016llx",
+			(unsigned long long)tp_siphash(&key, socket, strlen(socket)));
+}
+
+/* The engine's programs and the tables in its memory. */
+static int start_dataplane(struct turnpike *t, const struct privileges_target *target)
+{
+	struct tp_engine_options options = t->config->engine_options;
+	uint16_t channel_max = t->config->turn.rfc5766_channels ? 0x7ffe : 0x4fff;
+	int err;
+
+	name_pins(t);
+	options.pin_dir = t->pin_dir;
+	options.owner_uid = target->uid;
+	err = engines_start(t->config, &options, &t->engine);
+	if (err < 0) {
+		tp_error("the data plane cannot start: %s", t->engine.reason);
+		return err;
+	}
+	err = tp_table_create(t->engine.ops->memory(t->engine.engine), channel_max, &t->table);
+	return err < 0 ? fail("flow tables", err) : 0;
+}
+
+static int start_routes(struct turnpike *t)
+{
+	struct tp_engine_interface interfaces[TP_INTERFACES_MAX];
+	size_t count = t->engine.ops->interfaces(t->engine.engine, interfaces);
+	uint32_t ifindexes[TP_INTERFACES_MAX];
+	int err;
+
+	for (size_t i = 0; i < count; i++)
+		ifindexes[i] = interfaces[i].ifindex;
+	err = route_new(count ? t->table : NULL, ifindexes, count, &t->route);
+	if (err < 0)
+		return fail("routes", err);
+	err = flows_new(t->table, t->route, &t->flows);
+	return err < 0 ? fail("flows", err) : 0;
+}
+
+static int start_listeners(struct turnpike *t)
+{
+	char text[TP_ADDR_TEXT];
+	int err = udp_transport_new(t->base, t->flows, &t->transport);
+
+	for (size_t i = 0; !err && i < t->config->listeners_count; i++) {
+		const struct tp_addr *address = &t->config->listeners[i].address;
+
+		err = udp_transport_listen(t->transport, address);
+		if (err < 0)
+			tp_error("cannot listen on udp %s: %s", tp_addr_text(address, text),
+				strerror(-err));
+	}
+	return err;
+}
+
+/* The machine's own addresses are never peers; they follow netlink. */
+static void on_locals(void *arg, const struct route_local *list, size_t count)
+{
+	struct turnpike *t = arg;
+	struct policy_prefix *prefixes = calloc(count ? count : 1, sizeof(*prefixes));
+	struct policy_locals locals = {0};
+	size_t at = 0;
+
+	if (!prefixes) {
+		tp_error("own addresses: %s", strerror(ENOMEM));
+		return;
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (!list[i].connected)
+			prefixes[at++] = (struct policy_prefix){list[i].ip, list[i].length};
+	}
+	locals.never = prefixes;
+	locals.never_count = at;
+	for (size_t i = 0; i < count; i++) {
+		if (list[i].connected)
+			prefixes[at++] = (struct policy_prefix){list[i].ip, list[i].length};
+	}
+	locals.connected = prefixes + locals.never_count;
+	locals.connected_count = at - locals.never_count;
+	if (policy_set_locals(t->policy, &locals) < 0)
+		tp_error("own addresses could not be added to the peer policy");
+	free(prefixes);
+}
+
+static int start_server(struct turnpike *t)
+{
+	int err = config_make_policy(t->config, &t->policy);
+
+	if (err < 0)
+		return fail("peer policy", err);
+	route_watch_locals(t->route, on_locals, t);
+	err = auth_new(&t->config->auth, &t->auth);
+	if (err < 0)
+		return fail("authentication", err);
+	t->effects = udp_transport_effects(t->transport);
+	err = turn_server_new(
+		&t->config->turn, t->auth, t->policy, &t->effects, tp_clock_now_ns(), &t->server);
+	return err < 0 ? fail("TURN server", err) : 0;
+}
+
+static int start_control(struct turnpike *t)
+{
+	char error[256] = "";
+	int err = control_open(&t->config->control, &t->control, error);
+
+	if (err < 0)
+		tp_error("control socket: %s", error);
+	return err;
+}
+
+static int serve(struct turnpike *t)
+{
+	struct control_deps deps = {
+		.turn = t->server,
+		.flows = t->flows,
+		.table = t->table,
+		.engine_ops = t->engine.ops,
+		.engine = t->engine.engine,
+		.engine_reason = t->engine.reason,
+		.policy = t->policy,
+		.auth = t->auth,
+		.config = t->config,
+		.transport = t->transport,
+		.started_ns = t->started_ns,
+		.version = TURNPIKE_VERSION,
+	};
+	int err = control_serve(t->control, t->base, &deps);
+
+	if (err < 0)
+		return fail("control socket", err);
+	tp_table_enable(t->table, true);
+	err = udp_transport_serve(t->transport, t->server);
+	return err < 0 ? fail("listeners", err) : 0;
+}
+
+static void on_route(evutil_socket_t fd, short what, void *arg)
+{
+	route_process(((struct turnpike *)arg)->route);
+}
+
+/* Housekeeping: rested slots, the programs in the NICs, the service manager's watchdog. */
+static void on_second(evutil_socket_t fd, short what, void *arg)
+{
+	struct turnpike *t = arg;
+	char reason[TP_REASON_SIZE];
+
+	flows_sweep(t->flows, tp_clock_now_ns());
+	if (t->engine.ops->check(t->engine.engine, reason) < 0)
+		tp_error("%s; packets there are relayed by sockets now", reason);
+	sd_notify(0, "WATCHDOG=1");
+}
+
+static void on_signal(evutil_socket_t signal, short what, void *arg)
+{
+	struct turnpike *t = arg;
+
+	if (signal == SIGTERM || signal == SIGINT) {
+		event_base_loopbreak(t->base);
+		return;
+	}
+	tp_warning("signal %d: %s is not implemented yet, nothing was changed", (int)signal,
+		signal == SIGHUP ? "reloading" : "draining");
+}
+
+static int start_events(struct turnpike *t)
+{
+	static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
+	struct timeval second = {.tv_sec = 1};
+
+	t->route_event = event_new(t->base, route_fd(t->route), EV_READ | EV_PERSIST, on_route, t);
+	t->second_event = event_new(t->base, -1, EV_PERSIST, on_second, t);
+	if (!t->route_event || !t->second_event || event_add(t->route_event, NULL) < 0 ||
+		event_add(t->second_event, &second) < 0)
+		return fail("events", -ENOMEM);
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		t->signal_events[i] = evsignal_new(t->base, signals[i], on_signal, t);
+		if (!t->signal_events[i] || event_add(t->signal_events[i], NULL) < 0)
+			return fail("signals", -ENOMEM);
+	}
+	signal(SIGPIPE, SIG_IGN);
+	return 0;
+}
+
+static int start(struct turnpike *t)
+{
+	struct privileges_target target;
+	int err = privileges_target(&target);
+
+	if (err < 0)
+		return fail("no unprivileged user to become", err);
+	privileges_raise_limits();
+	t->base = event_base_new();
+	if (!t->base)
+		return fail("event loop", -ENOMEM);
+	err = start_dataplane(t, &target);
+	if (!err)
+		err = start_routes(t);
+	if (!err)
+		err = start_listeners(t);
+	if (!err)
+		err = start_control(t);
+	if (!err) {
+		err = privileges_drop(&target);
+		if (err < 0)
+			return fail("privileges could not be given up", err);
+		tp_info("running as %s", target.name);
+	}
+	if (!err)
+		err = start_server(t);
+	if (!err)
+		err = start_events(t);
+	return err ? err : serve(t);
+}
+
+/* The reverse order of start(); what was never started is NULL. */
+static void stop(struct turnpike *t)
+{
+	for (size_t i = 0; i < SIGNALS; i++) {
+		if (t->signal_events[i])
+			event_free(t->signal_events[i]);
+	}
+	if (t->second_event)
+		event_free(t->second_event);
+	if (t->route_event)
+		event_free(t->route_event);
+	control_free(t->control);
+	if (t->table)
+		tp_table_enable(t->table, false);
+	turn_server_free(t->server);
+	auth_free(t->auth);
+	policy_free(t->policy);
+	udp_transport_free(t->transport);
+	flows_free(t->flows);
+	route_free(t->route);
+	tp_table_destroy(t->table);
+	if (t->engine.engine)
+		t->engine.ops->stop(t->engine.engine);
+	if (t->base)
+		event_base_free(t->base);
+	config_free(t->config);
+}
+
+static void say_ready(const struct turnpike *t)
+{
+	char text[TP_ADDR_TEXT];
+	char listeners[256] = "";
+	size_t len = 0;
+
+	for (size_t i = 0; i < t->config->listeners_count && len < sizeof(listeners); i++)
+		len += (size_t)snprintf(listeners + len, sizeof(listeners) - len, "%sudp:%s",
+			i ? "," : "", tp_addr_text(&t->config->listeners[i].address, text));
+	/* Always there, whatever the log level: scripts wait for this line. */
+	fprintf(stderr, "ready engine=%s listen=%s reason=\"%s\"\n", t->engine.ops->name, listeners,
+		t->engine.reason);
+	sd_notifyf(0, "READY=1\nSTATUS=engine %s: %s", t->engine.ops->name, t->engine.reason);
+}
+
+static int run(struct config *config)
+{
+	struct turnpike t = {.config = config, .started_ns = tp_clock_now_ns()};
+	int err;
+
+	for (const struct config_warning *w = config->warnings; w; w = w->next)
+		tp_warning("%s", w->text);
+	err = start(&t);
+	if (!err) {
+		say_ready(&t);
+		err = event_base_dispatch(t.base) < 0 ? -EIO : 0;
+		sd_notify(0, "STOPPING=1");
+	}
+	stop(&t);
+	return err ? EXIT_RUNTIME : EXIT_CLEAN;
+}
+
+int main(int argc, char *argv[])
+{
+	char error[CONFIG_ERROR_SIZE];
+	struct options options;
+	struct config *config;
+
+	if (options_parse(argc, argv, &options, error) < 0) {
+		fprintf(stderr, "turnpiked: %s\n", error);
+		return EXIT_USAGE;
+	}
+	if (options.action == OPTIONS_HELP) {
+		options_print_help(stdout);
+		return EXIT_CLEAN;
+	}
+	if (options.action == OPTIONS_VERSION) {
+		printf("turnpiked %s\n", TURNPIKE_VERSION);
+		return EXIT_CLEAN;
+	}
+	if (config_load(options.config, &config, error) < 0) {
+		fprintf(stderr, "%s\n", error);
+		return EXIT_USAGE;
+	}
+	if (options.action == OPTIONS_CHECK) {
+		printf("ok\n");
+		config_free(config);
+		return EXIT_CLEAN;
+	}
+	tp_log_set_level(config->log_level);
+	tp_log_set_json(config->log_json);
+	return run(config);
+}
