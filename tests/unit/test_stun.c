@@ -283,6 +283,8 @@ static void test_integrity_ends_attributes(void **state)
 		if ((stun_find(&m, STUN_ATTR_LIFETIME).value != NULL) != rows[i].lifetime ||
 			(m.unknown_count > 0) != rows[i].unknown ||
 			m.has_fingerprint != rows[i].fingerprint ||
+			(m.integrity_at && m.integrity256_at &&
+				m.integrity_at > m.integrity256_at) ||
 			stun_check_integrity(&m, (const uint8_t *)"k", 1) != rows[i].right)
 			fail_msg("%s", rows[i].name);
 	}
@@ -318,33 +320,34 @@ static void test_which_integrity_decides(void **state)
 	}
 }
 
-/* A right prefix of the MAC is not the MAC (threat N07). */
+/* The right MAC under a length that is not its own is none, not even in the padding (threat N07).
+ */
 static void test_truncated_integrity(void **state)
 {
-	static const uint16_t types[] = {
-		STUN_ATTR_MESSAGE_INTEGRITY, STUN_ATTR_MESSAGE_INTEGRITY_SHA256};
-	uint8_t bytes[ROOM], tid[STUN_TRANSACTION_LEN] = {0}, mac[64];
+	static const struct {
+		enum stun_integrity kind;
+		uint16_t type;
+	} rows[] = {
+		{STUN_SHA1, STUN_ATTR_MESSAGE_INTEGRITY},
+		{STUN_SHA256, STUN_ATTR_MESSAGE_INTEGRITY_SHA256},
+	};
+	uint8_t bytes[ROOM], header[20], mac[64] = {0};
+	struct stun_bytes part = {header, sizeof(header)};
 	struct stun_message m;
 	struct stun_writer w;
 
-	for (size_t t = 0; t < COUNT(types); t++) {
-		enum stun_integrity kind = t ? STUN_SHA256 : STUN_SHA1;
-
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		from_hex("00040000" COOKIE TID, header);
+		header[3] = (uint8_t)(4 + stun_hmac_len(rows[i].kind));
+		assert_int_equal(stun_hmac(rows[i].kind, "k", 1, &part, 1, mac), 0);
 		for (size_t len = 0; len <= 40; len++) {
-			uint8_t header[20] = {0x00, 0x04};
-			struct stun_bytes part = {header, sizeof(header)};
-
-			/* The MAC that would be right if that length were. */
-			memset(mac, 0, sizeof(mac));
-			from_hex(COOKIE, header + 4);
-			header[3] = (uint8_t)(4 + (len + 3) / 4 * 4);
-			assert_int_equal(stun_hmac(kind, "k", 1, &part, 1, mac), 0);
-			stun_begin(
-				&w, bytes, sizeof(bytes), STUN_REQUEST, STUN_METHOD_REFRESH, tid);
-			stun_put(&w, types[t], mac, len);
+			stun_begin(&w, bytes, sizeof(bytes), STUN_REQUEST, STUN_METHOD_REFRESH,
+				header + 8);
+			stun_put(&w, rows[i].type, mac, (len + 3) / 4 * 4);
+			bytes[23] = (uint8_t)len;
 			parse(bytes, stun_finish(&w), &m);
 			assert_int_equal(stun_check_integrity(&m, (const uint8_t *)"k", 1),
-				len == stun_hmac_len(kind));
+				len == stun_hmac_len(rows[i].kind));
 		}
 	}
 }
@@ -539,6 +542,7 @@ static void test_xor_address_shapes(void **state)
 		{"0001a1", NULL},
 		{"", NULL},
 		{"0001a1470113a9faa5d3f179bc25f4b5bed2b9d9", NULL},
+		{"0002a1470113a9faa5d3f179bc25f4b5bed2b9d900000000", NULL},
 		{"0002a1470113a9faa5d3f179bc25f4b5bed2b9d9",
 			"[2001:db8:1234:5678:11:2233:4455:6677]:32853"},
 		{"000221422112a442b7e7a701bc342979858ddfaf", "[::ffff:127.0.0.1]:0"},
