@@ -1,0 +1,199 @@
+/*
+ * Compares the tables with what their owner believes is in them, both ways. Control plane's thread;
+ * does not block; memory: one byte a slot, and a note for each difference.
+ */
+#include "private.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#define TEXT_SIZE 768
+
+struct difference {
+	struct difference *next;
+	char text[TEXT_SIZE];
+};
+
+struct tp_audit {
+	const struct tp_table *table;
+	uint8_t *expected; /* by slot */
+	struct difference *first, **end;
+	uint32_t count;
+};
+
+int tp_audit_begin(const struct tp_table *table, struct tp_audit **out)
+{
+	TP_AUTO_FREE struct tp_audit *audit = calloc(1, sizeof(*audit));
+
+	if (!audit)
+		return -ENOMEM;
+	audit->table = table;
+	audit->end = &audit->first;
+	audit->expected = calloc(table->slots, 1);
+	if (!audit->expected)
+		return -ENOMEM;
+	*out = TP_TAKE(audit);
+	return 0;
+}
+
+/* Counted always; described while there is memory. */
+__attribute__((format(printf, 2, 3))) static void differ(
+	struct tp_audit *audit, const char *format, ...)
+{
+	struct difference *d = malloc(sizeof(*d));
+	va_list args;
+
+	audit->count++;
+	if (!d)
+		return;
+	va_start(args, format);
+	vsnprintf(d->text, sizeof(d->text), format, args);
+	va_end(args);
+	d->next = NULL;
+	*audit->end = d;
+	audit->end = &d->next;
+}
+
+struct flow_text {
+	char text[288];
+};
+
+static struct flow_text describe(const struct tp_table *table, const struct tp_flow_spec *spec)
+{
+	static const char *const kinds[] = {"?", "channel", "peer", "permission"};
+	struct tp_addr local[2] = {
+		tp_table_local(table, spec->in.local), tp_table_local(table, spec->out.local)};
+	char in_remote[TP_ADDR_TEXT], in_local[TP_ADDR_TEXT];
+	char out_remote[TP_ADDR_TEXT], out_local[TP_ADDR_TEXT];
+	struct flow_text out;
+	const char *kind = (unsigned int)spec->kind < sizeof(kinds) / sizeof(kinds[0])
+				   ? kinds[spec->kind]
+				   : kinds[0];
+
+	local[0].port = spec->in.local_port;
+	local[1].port = spec->out.local_port;
+	tp_addr_text(&spec->in.remote, in_remote);
+	tp_addr_text(&local[0], in_local);
+	if (spec->kind == TP_FLOW_PERMISSION) {
+		snprintf(out.text, sizeof(out.text), "%s %s -> %s", kind, in_remote, in_local);
+		return out;
+	}
+	tp_addr_text(&spec->out.remote, out_remote);
+	tp_addr_text(&local[1], out_local);
+	snprintf(out.text, sizeof(out.text), "%s %s -> %s channel %#x to %s -> %s channel %#x",
+		kind, in_remote, in_local, spec->in.channel, out_local, out_remote,
+		spec->out.channel);
+	return out;
+}
+
+static struct flow_text describe_record(const struct tp_table *table, const struct tp_flow *record)
+{
+	struct tp_flow_spec spec;
+
+	tp_record_decode(table, record, &spec);
+	return describe(table, &spec);
+}
+
+static const char *first_difference(const struct tp_flow *a, const struct tp_flow *b)
+{
+	if (!tp_key_equal(&a->key, &b->key))
+		return "key";
+	if (memcmp(&a->value, &b->value, sizeof(a->value)) != 0)
+		return "rewrite";
+	if (a->expires != b->expires)
+		return "expiry";
+	if (a->next_hop != b->next_hop)
+		return "next hop";
+	if (a->allocation != b->allocation)
+		return "allocation";
+	if (a->sum_delta != b->sum_delta)
+		return "checksum constant";
+	return a->label != b->label ? "flow label" : NULL;
+}
+
+void tp_audit_expect(struct tp_audit *audit, uint32_t slot, const struct tp_flow_spec *spec)
+{
+	const struct tp_table *table = audit->table;
+	struct flow_text name = describe(table, spec);
+	const struct tp_flow *found;
+	const char *what;
+	struct tp_flow want;
+
+	if (slot >= table->slots || tp_record_encode(table, spec, &want) != 0) {
+		differ(audit, "slot %u: %s cannot be there", slot, name.text);
+		return;
+	}
+	if (audit->expected[slot]) {
+		differ(audit, "slot %u: expected twice, now as %s", slot, name.text);
+		return;
+	}
+	audit->expected[slot] = 1;
+	found = &table->flows[slot];
+	if (found->key.ident == 0) {
+		differ(audit, "slot %u: missing: %s", slot, name.text);
+		return;
+	}
+	what = first_difference(&want, found);
+	if (what)
+		differ(audit, "slot %u: other %s than expected of %s; there is %s", slot, what,
+			name.text, describe_record(table, found).text);
+}
+
+/* What readers go by: the tag leads to the record, and to one record only. */
+static void check_tag(struct tp_audit *audit, uint32_t slot)
+{
+	const struct tp_table *table = audit->table;
+	const struct tp_flow *record = &table->flows[slot];
+	uint16_t tag = *tp_table_tag(table, slot);
+	uint32_t bucket = slot / TP_BUCKET_SLOTS, twin;
+	struct tp_place place;
+
+	if (record->key.ident == 0) {
+		if (tag != 0)
+			differ(audit, "slot %u: tag %#x leads to no record", slot, tag);
+		return;
+	}
+	place = tp_table_place(table, &record->key);
+	if (tag != place.tag)
+		differ(audit, "slot %u: tag %#x instead of %#x hides %s", slot, tag, place.tag,
+			describe_record(table, record).text);
+	if (bucket != place.bucket[0] && bucket != place.bucket[1])
+		differ(audit, "slot %u: no reader looks here for %s", slot,
+			describe_record(table, record).text);
+	twin = tp_table_find(table, &record->key, &place, slot);
+	if (twin != NO_SLOT && twin > slot)
+		differ(audit, "slots %u and %u: both hold %s", slot, twin,
+			describe_record(table, record).text);
+}
+
+static void free_audit(struct tp_audit *audit)
+{
+	for (struct difference *d = audit->first, *next; d; d = next) {
+		next = d->next;
+		free(d);
+	}
+	free(audit->expected);
+	free(audit);
+}
+
+uint32_t tp_audit_end(
+	struct tp_audit *audit, void (*report)(void *arg, const char *text), void *arg)
+{
+	const struct tp_table *table = audit->table;
+	uint32_t count;
+
+	for (uint32_t slot = 0; slot < table->slots; slot++) {
+		check_tag(audit, slot);
+		if (table->flows[slot].key.ident != 0 && !audit->expected[slot])
+			differ(audit, "slot %u: not expected: %s", slot,
+				describe_record(table, &table->flows[slot]).text);
+	}
+	for (struct difference *d = audit->first; d && report; d = d->next)
+		report(arg, d->text);
+	count = audit->count;
+	free_audit(audit);
+	return count;
+}

@@ -1,0 +1,64 @@
+/* What the files of dataplane/table share: the writer's own notes beside the shared memory. */
+#pragma once
+
+#include "table.h"
+
+enum slot_state { SLOT_FREE, SLOT_LIVE, SLOT_RESTING };
+
+#define NO_SLOT UINT32_MAX
+
+/* By slot. Resting slots form a list in the order of their retirement, so sweeping costs what is
+ * due, and no memory is ever added. */
+struct slot_note {
+	uint64_t due_ns; /* end of the rest */
+	uint32_t next;   /* resting: the one retired after it */
+	uint8_t state;   /* enum slot_state */
+};
+
+struct tp_table {
+	struct tp_memory memory;
+	struct tp_config *config;
+	struct tp_local *locals;
+	struct tp_ports *ports;
+	struct tp_bucket *buckets;
+	struct tp_flow *flows;
+	struct tp_flow_counters *counters;
+	struct tp_next_hop *next_hops;
+	struct tp_worker_counters *workers;
+	struct slot_note *notes;
+	uint32_t slots;
+	uint32_t live;
+	uint32_t rest_first, rest_last;
+	struct tp_hash_key label_key;
+};
+
+/* record.c: between the writer's words and the record's. */
+
+/* The record for a description. -EINVAL: a kind, family or local address that cannot be. */
+int tp_record_encode(
+	const struct tp_table *table, const struct tp_flow_spec *spec, struct tp_flow *out);
+void tp_record_decode(
+	const struct tp_table *table, const struct tp_flow *record, struct tp_flow_spec *out);
+
+static inline struct tp_place tp_table_place(
+	const struct tp_table *table, const struct tp_flow_key *key)
+{
+	return tp_place_of(tp_flow_hash(key, table->config->salt), table->config->bucket_mask);
+}
+
+static inline uint16_t *tp_table_tag(const struct tp_table *table, uint32_t slot)
+{
+	return &table->buckets[slot / TP_BUCKET_SLOTS].tags[slot % TP_BUCKET_SLOTS];
+}
+
+static inline bool tp_key_equal(const struct tp_flow_key *a, const struct tp_flow_key *b)
+{
+	return a->ident == b->ident && a->remote[0] == b->remote[0] && a->remote[1] == b->remote[1];
+}
+
+/*
+ * The slot of a live record with this key that readers can find, other than `except`;
+ * NO_SLOT when there is none.
+ */
+uint32_t tp_table_find(const struct tp_table *table, const struct tp_flow_key *key,
+	const struct tp_place *place, uint32_t except);

@@ -1,0 +1,158 @@
+/*
+ * Between the writer's description of a flow and the record readers match. No state of its own.
+ * Control plane's thread; does not block.
+ */
+#include "private.h"
+
+#include <errno.h>
+
+static const uint8_t mapped_prefix[12] = {[10] = 0xff, [11] = 0xff};
+
+static bool is_mapped(const void *ip)
+{
+	return memcmp(ip, mapped_prefix, sizeof(mapped_prefix)) == 0;
+}
+
+static bool side_is_valid(const struct tp_table *table, const struct tp_flow_side *side)
+{
+	const struct tp_addr *remote = &side->remote;
+
+	/* A v4-mapped IPv6 address would match packets of the IPv4 host (threat P03). */
+	return (remote->family == TP_IPV4 || remote->family == TP_IPV6) &&
+	       is_mapped(remote->ip) == (remote->family == TP_IPV4) &&
+	       side->local < table->config->locals;
+}
+
+static bool spec_is_valid(const struct tp_table *table, const struct tp_flow_spec *spec)
+{
+	if (spec->next_hop >= TP_NEXT_HOPS_MAX || !side_is_valid(table, &spec->in))
+		return false;
+	switch (spec->kind) {
+	case TP_FLOW_CHANNEL:
+	case TP_FLOW_PEER:
+		return side_is_valid(table, &spec->out);
+	case TP_FLOW_PERMISSION:
+		return spec->in.remote.port == 0;
+	case TP_FLOW_NONE:
+		break;
+	}
+	return false;
+}
+
+/* Folded 64-bit sum of 16-bit words in wire order; v4-mapped's ffff is one's complement zero. */
+static uint64_t sum_words(const void *data, size_t len)
+{
+	const uint8_t *bytes = data;
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < len; i += 2) {
+		uint16_t word;
+
+		memcpy(&word, bytes + i, sizeof(word));
+		sum += word;
+	}
+	return sum;
+}
+
+static uint16_t fold(uint64_t sum)
+{
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)sum;
+}
+
+static uint16_t sum_delta(const struct tp_table *table, const struct tp_flow *record)
+{
+	const struct tp_flow_key *in = &record->key;
+	const struct tp_flow_value *out = &record->value;
+	uint64_t old = sum_words(in->remote, 16) + sum_words(table->locals[in->local].ip, 16) +
+		       in->remote_port.be + in->local_port.be + in->channel.be;
+	uint64_t new = sum_words(out->remote, 16) + sum_words(table->locals[out->local].ip, 16) +
+		       out->remote_port.be + out->local_port.be + out->channel.be;
+
+	return fold(new + (uint16_t)~fold(old));
+}
+
+/* Never 0: RFC 6437 reads that as "not labelled". */
+static uint32_t label_of(const struct tp_table *table, const struct tp_flow_value *out)
+{
+	struct {
+		struct tp_local local;
+		uint64_t remote[2];
+		tp_be16 local_port, remote_port;
+		uint32_t zero;
+	} tuple = {
+		.local = table->locals[out->local],
+		.remote = {out->remote[0], out->remote[1]},
+		.local_port = out->local_port,
+		.remote_port = out->remote_port,
+	};
+	uint32_t label = (uint32_t)tp_siphash(&table->label_key, &tuple, sizeof(tuple)) & 0xfffff;
+
+	return label ? label : 1;
+}
+
+int tp_record_encode(
+	const struct tp_table *table, const struct tp_flow_spec *spec, struct tp_flow *out)
+{
+	struct tp_flow record = {
+		.expires = tp_ticks_until(spec->expires_ns),
+		.allocation = spec->allocation,
+		.next_hop = spec->next_hop,
+	};
+
+	if (!spec_is_valid(table, spec))
+		return -EINVAL;
+	memcpy(record.key.remote, spec->in.remote.ip, sizeof(record.key.remote));
+	record.key.remote_port = tp_to_be16(spec->in.remote.port);
+	record.key.local_port = tp_to_be16(spec->in.local_port);
+	record.key.channel = tp_to_be16(spec->in.channel);
+	record.key.local = spec->in.local;
+	record.key.kind = (uint8_t)spec->kind;
+	if (spec->kind != TP_FLOW_PERMISSION) {
+		memcpy(record.value.remote, spec->out.remote.ip, sizeof(record.value.remote));
+		record.value.remote_port = tp_to_be16(spec->out.remote.port);
+		record.value.local_port = tp_to_be16(spec->out.local_port);
+		record.value.channel = tp_to_be16(spec->out.channel);
+		record.value.local = spec->out.local;
+		record.sum_delta = sum_delta(table, &record);
+		record.label = label_of(table, &record.value);
+	}
+	*out = record;
+	return 0;
+}
+
+static struct tp_addr address_of(const uint64_t ip[2], tp_be16 port)
+{
+	struct tp_addr a = {.port = tp_from_be16(port)};
+
+	memcpy(a.ip, ip, sizeof(a.ip));
+	a.family = is_mapped(a.ip) ? TP_IPV4 : TP_IPV6;
+	return a;
+}
+
+void tp_record_decode(
+	const struct tp_table *table, const struct tp_flow *record, struct tp_flow_spec *out)
+{
+	const struct tp_flow_key *key = &record->key;
+	const struct tp_flow_value *value = &record->value;
+
+	*out = (struct tp_flow_spec){
+		.kind = key->kind,
+		.in = {.remote = address_of(key->remote, key->remote_port),
+			.local_port = tp_from_be16(key->local_port),
+			.channel = tp_from_be16(key->channel),
+			.local = key->local},
+		.expires_ns = (uint64_t)record->expires << TP_TICK_SHIFT,
+		.allocation = record->allocation,
+		.next_hop = record->next_hop,
+	};
+	if (key->kind == TP_FLOW_PERMISSION)
+		return;
+	out->out = (struct tp_flow_side){
+		.remote = address_of(value->remote, value->remote_port),
+		.local_port = tp_from_be16(value->local_port),
+		.channel = tp_from_be16(value->channel),
+		.local = value->local,
+	};
+}

@@ -1,0 +1,712 @@
+/* dataplane/table: the writer's promises to readers, capacity, and the audit that checks them. */
+#include "base/clock.h"
+#include "dataplane/table/table.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+struct fixture {
+	struct tp_memory memory;
+	struct tp_table *table;
+	uint8_t v4, v6;
+};
+
+static struct tp_addr address(const char *text)
+{
+	struct tp_addr a;
+
+	if (tp_addr_parse(text, &a) != 0)
+		assert_int_equal(tp_addr_parse_ip(text, &a), 0);
+	return a;
+}
+
+static void open_table(struct fixture *f, uint32_t capacity)
+{
+	struct tp_addr v4 = address("192.0.2.1"), v6 = address("2001:db8::1");
+	struct tp_shape shape;
+
+	assert_int_equal(tp_shape_init(capacity, 2, &shape), 0);
+	assert_int_equal(tp_memory_create_plain(&shape, &f->memory), 0);
+	assert_int_equal(tp_table_create(&f->memory, 0x4fff, &f->table), 0);
+	assert_int_equal(tp_table_add_local(f->table, &v4, &f->v4), 0);
+	assert_int_equal(tp_table_add_local(f->table, &v6, &f->v6), 0);
+}
+
+static void close_table(struct fixture *f)
+{
+	tp_table_destroy(f->table);
+	tp_memory_destroy_plain(&f->memory);
+}
+
+/* The n-th flow of a family of distinct ones; all three kinds, both IP versions, across too. */
+static struct tp_flow_spec nth_flow(uint32_t n)
+{
+	uint8_t ip[16] = {0x20, 0x01, 0x0d, 0xb8, [8] = 7};
+	struct tp_flow_spec spec = {
+		.kind = TP_FLOW_CHANNEL + n % 3,
+		.expires_ns = UINT64_C(1000) * TP_NS_PER_S,
+		.allocation = n,
+		.next_hop = (uint16_t)(1 + n % 7),
+	};
+	bool is_v4 = n / 3 % 2;
+
+	memcpy(ip + 12, &n, sizeof(n));
+	spec.in.remote =
+		is_v4 ? tp_addr_make(TP_IPV4, ip + 12, 1000) : tp_addr_make(TP_IPV6, ip, 1000);
+	spec.in.local = is_v4 ? 0 : 1;
+	spec.in.local_port = 3478;
+	if (spec.kind == TP_FLOW_PERMISSION) {
+		spec.in.remote.port = 0;
+		return spec;
+	}
+	spec.out = spec.in;
+	spec.out.remote = tp_addr_make(TP_IPV6, ip, (uint16_t)(n * 3));
+	spec.out.local = 1;
+	spec.out.local_port = (uint16_t)(50000 + n % 1000);
+	*(spec.kind == TP_FLOW_CHANNEL ? &spec.in.channel : &spec.out.channel) = 0x4001;
+	return spec;
+}
+
+static const struct tp_flow *record_at(const struct fixture *f, uint32_t slot)
+{
+	return (const struct tp_flow *)f->memory.regions[TP_REGION_FLOWS] + slot;
+}
+
+/* A reader by the rules of flow.h: tag, whole key, then the value. */
+static bool reader_finds(
+	const struct tp_memory *memory, const struct tp_flow_key *key, struct tp_flow *out)
+{
+	const struct tp_config *config = memory->regions[TP_REGION_CONFIG];
+	const struct tp_bucket *buckets = memory->regions[TP_REGION_BUCKETS];
+	const struct tp_flow *flows = memory->regions[TP_REGION_FLOWS];
+	struct tp_place place = tp_place_of(tp_flow_hash(key, config->salt), config->bucket_mask);
+
+	for (uint32_t i = 0; i < 2 * TP_BUCKET_SLOTS; i++) {
+		uint32_t b = place.bucket[i / TP_BUCKET_SLOTS], s = i % TP_BUCKET_SLOTS;
+		const struct tp_flow *flow = &flows[b * TP_BUCKET_SLOTS + s];
+
+		if (__atomic_load_n(&buckets[b].tags[s], __ATOMIC_RELAXED) != place.tag)
+			continue;
+		if (__atomic_load_n(&flow->key.ident, __ATOMIC_ACQUIRE) != key->ident)
+			continue;
+		if (flow->key.remote[0] != key->remote[0] || flow->key.remote[1] != key->remote[1])
+			continue;
+		*out = *flow;
+		return true;
+	}
+	return false;
+}
+
+static void test_shape(void **state)
+{
+	static const struct {
+		uint32_t capacity;
+		int err;
+		uint32_t slots;
+	} rows[] = {
+		{0, -EINVAL, 0},
+		{1, 0, 8},
+		{8, 0, 16},
+		{1000, 0, 2048},
+		{1024, 0, 2048},
+		{1025, 0, 4096},
+		{UINT32_C(1) << 26, 0, UINT32_C(1) << 27},
+		{(UINT32_C(1) << 26) + 1, -EINVAL, 0},
+	};
+	struct tp_shape shape;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		assert_int_equal(tp_shape_init(rows[i].capacity, 1, &shape), rows[i].err);
+		if (rows[i].err)
+			continue;
+		assert_int_equal(shape.regions[TP_REGION_FLOWS].count, rows[i].slots);
+		assert_true(shape.capacity >= rows[i].capacity);
+	}
+	assert_int_equal(tp_shape_init(8, 0, &shape), -EINVAL);
+}
+
+static void test_publish_and_read(void **state)
+{
+	struct fixture f;
+	struct tp_flow seen;
+	uint32_t slots[60];
+
+	open_table(&f, 1024);
+	for (uint32_t n = 0; n < 60; n++) {
+		struct tp_flow_spec spec = nth_flow(n), back;
+		uint32_t again = 12345;
+
+		assert_int_equal(tp_table_publish(f.table, &spec, &slots[n]), 0);
+		assert_int_equal(tp_table_publish(f.table, &spec, &again), -EEXIST);
+		assert_int_equal(again, 12345);
+		assert_true(tp_table_read(f.table, slots[n], &back));
+		assert_true(tp_addr_equal(&spec.in.remote, &back.in.remote));
+		assert_true(tp_addr_equal(&spec.out.remote, &back.out.remote));
+		assert_int_equal(spec.in.channel, back.in.channel);
+		assert_int_equal(spec.out.channel, back.out.channel);
+		assert_int_equal(spec.out.local_port, back.out.local_port);
+		assert_int_equal(spec.out.local, back.out.local);
+		assert_int_equal(back.kind, spec.kind);
+		assert_int_equal(back.allocation, n);
+		assert_int_equal(tp_ticks_until(back.expires_ns), tp_ticks_until(spec.expires_ns));
+		assert_true(reader_finds(&f.memory, &record_at(&f, slots[n])->key, &seen));
+	}
+	assert_int_equal(tp_table_live(f.table), 60);
+	close_table(&f);
+}
+
+static void test_refused_specs(void **state)
+{
+	struct fixture f;
+	struct tp_flow_spec rows[6];
+	uint32_t slot = 7;
+
+	open_table(&f, 8);
+	for (int i = 0; i < 6; i++)
+		rows[i] = nth_flow(0);
+	rows[0].kind = TP_FLOW_NONE;
+	rows[1].in.local = 2;
+	rows[2].out.local = TP_LOCALS_MAX;
+	rows[3].out.remote = tp_addr_make(TP_IPV6, address("192.0.2.9").ip, 9);
+	rows[4].in.remote.family = TP_NO_FAMILY;
+	rows[5].next_hop = TP_NEXT_HOPS_MAX;
+	for (int i = 0; i < 6; i++)
+		assert_int_equal(tp_table_publish(f.table, &rows[i], &slot), -EINVAL);
+	assert_int_equal(slot, 7);
+	assert_int_equal(tp_table_live(f.table) + tp_table_unplaced(f.table), 0);
+	close_table(&f);
+}
+
+static void test_single_words(void **state)
+{
+	struct fixture f;
+	struct tp_flow_spec spec = nth_flow(1);
+	struct tp_flow_counters *counters, got;
+	uint32_t slot;
+
+	open_table(&f, 8);
+	counters = f.memory.regions[TP_REGION_FLOW_COUNTERS];
+	for (uint32_t i = 0; i < tp_table_slots(f.table); i++)
+		counters[i].packets = 99;
+	assert_int_equal(tp_table_publish(f.table, &spec, &slot), 0);
+	assert_int_equal(tp_table_counters(f.table, slot).packets, 0);
+	counters[slot] = (struct tp_flow_counters){.packets = 3, .bytes = 300};
+	tp_table_set_expiry(f.table, slot, 5 * TP_NS_PER_S);
+	assert_int_equal(record_at(&f, slot)->expires, tp_ticks_until(5 * TP_NS_PER_S));
+	tp_table_set_next_hop(f.table, slot, 44);
+	assert_int_equal(record_at(&f, slot)->next_hop, 44);
+	got = tp_table_retire(f.table, slot, 0);
+	assert_int_equal(got.packets, 3);
+	assert_int_equal(got.bytes, 300);
+	tp_table_set_next_hop(f.table, slot, 45);
+	assert_int_equal(record_at(&f, slot)->next_hop, 44);
+	assert_int_equal(tp_table_retire(f.table, slot, 0).packets, 0);
+	assert_int_equal(tp_table_live(f.table), 0);
+	close_table(&f);
+}
+
+/* The record's constant against a sum taken the long way, over v4, v6 and both channel sides. */
+static void test_sum_delta(void **state)
+{
+	struct fixture f;
+
+	open_table(&f, 64);
+	for (uint32_t n = 0; n < 30; n++) {
+		struct tp_flow_spec spec = nth_flow(n);
+		struct tp_addr in = tp_table_local(f.table, spec.in.local);
+		struct tp_addr out = tp_table_local(f.table, spec.out.local);
+		uint64_t old = spec.in.remote.port + spec.in.local_port + spec.in.channel;
+		uint64_t new = spec.out.remote.port + spec.out.local_port + spec.out.channel;
+		uint32_t slot;
+
+		assert_int_equal(tp_table_publish(f.table, &spec, &slot), 0);
+		if (spec.kind == TP_FLOW_PERMISSION)
+			continue;
+		for (int i = 0; i < 16; i += 2) {
+			old += (uint64_t)(spec.in.remote.ip[i] << 8 | spec.in.remote.ip[i + 1]);
+			old += (uint64_t)(in.ip[i] << 8 | in.ip[i + 1]);
+			new += (uint64_t)(spec.out.remote.ip[i] << 8 | spec.out.remote.ip[i + 1]);
+			new += (uint64_t)(out.ip[i] << 8 | out.ip[i + 1]);
+		}
+		assert_int_equal((old + __builtin_bswap16(record_at(&f, slot)->sum_delta)) % 0xffff,
+			new % 0xffff);
+		assert_in_range(record_at(&f, slot)->label, 1, 0xfffff);
+	}
+	close_table(&f);
+}
+
+/* R15: full -> -ENOSPC and nothing half-installed; free one, rest, then it fits. */
+static void test_full(void **state)
+{
+	struct fixture f;
+	uint32_t slot[9];
+	struct tp_flow_spec extra = nth_flow(100);
+	uint64_t now = 50 * TP_NS_PER_S;
+
+	open_table(&f, 4);
+	for (uint32_t n = 0; n < 8; n++) {
+		struct tp_flow_spec spec = nth_flow(n);
+
+		assert_int_equal(tp_table_publish(f.table, &spec, &slot[n]), 0);
+	}
+	assert_int_equal(tp_table_publish(f.table, &extra, &slot[8]), -ENOSPC);
+	assert_int_equal(tp_table_unplaced(f.table), 1);
+	assert_int_equal(tp_table_live(f.table), 8);
+	tp_table_forget_unplaced(f.table);
+	tp_table_forget_unplaced(f.table);
+	assert_int_equal(tp_table_unplaced(f.table), 0);
+
+	tp_table_retire(f.table, slot[3], now);
+	tp_table_retire(f.table, slot[5], now + 1);
+	tp_table_sweep(f.table, now + TP_REST_NS - 1);
+	assert_int_equal(tp_table_publish(f.table, &extra, &slot[8]), -ENOSPC);
+	tp_table_sweep(f.table, now + TP_REST_NS);
+	assert_int_equal(tp_table_publish(f.table, &extra, &slot[8]), 0);
+	assert_int_equal(slot[8], slot[3]);
+	extra = nth_flow(101);
+	assert_int_equal(tp_table_publish(f.table, &extra, &slot[8]), -ENOSPC);
+	tp_table_sweep(f.table, now + TP_REST_NS + 1);
+	assert_int_equal(tp_table_publish(f.table, &extra, &slot[8]), 0);
+	assert_int_equal(slot[8], slot[5]);
+	close_table(&f);
+}
+
+/* The list of resting slots survives being emptied and refilled in any order. */
+static void test_rest_again(void **state)
+{
+	struct fixture f;
+	struct tp_flow_spec spec;
+	struct tp_flow seen;
+	uint32_t slot[4];
+	uint64_t now = 0;
+
+	open_table(&f, 4);
+	for (uint32_t round = 0; round < 1000; round++, now += TP_REST_NS) {
+		for (uint32_t n = 0; n < 4; n++) {
+			spec = nth_flow(round * 4 + n);
+			assert_int_equal(tp_table_publish(f.table, &spec, &slot[n]), 0);
+		}
+		for (uint32_t n = 0; n < 4; n++) {
+			struct tp_flow_key key = record_at(&f, slot[(n + round) % 4])->key;
+
+			assert_true(reader_finds(&f.memory, &key, &seen));
+			tp_table_retire(f.table, slot[(n + round) % 4], now);
+			assert_false(reader_finds(&f.memory, &key, &seen));
+		}
+		tp_table_sweep(f.table, now + TP_REST_NS);
+	}
+	assert_int_equal(tp_table_live(f.table), 0);
+	close_table(&f);
+}
+
+static void test_locals_and_ports(void **state)
+{
+	struct fixture f;
+	uint8_t index = 99;
+	struct tp_addr ip;
+
+	open_table(&f, 8);
+	ip = address("192.0.2.1:5");
+	assert_int_equal(tp_table_add_local(f.table, &ip, &index), 0);
+	assert_int_equal(index, f.v4);
+	for (uint32_t i = 2; i < TP_LOCALS_MAX; i++) {
+		ip.ip[15] = (uint8_t)i;
+		assert_int_equal(tp_table_add_local(f.table, &ip, &index), 0);
+		assert_int_equal(index, i);
+	}
+	ip.ip[15] = 200;
+	assert_int_equal(tp_table_add_local(f.table, &ip, &index), -ENOSPC);
+	assert_int_equal(tp_table_find_local(f.table, &ip, &index), -ENOENT);
+	ip = tp_table_local(f.table, f.v6);
+	assert_int_equal(ip.family, TP_IPV6);
+	tp_table_set_port(f.table, f.v6, 65535, TP_PORT_RELAY);
+	assert_int_equal(tp_table_port(f.table, f.v6, 65535), TP_PORT_RELAY);
+	assert_int_equal(tp_table_port(f.table, f.v4, 65535), TP_PORT_NOT_OURS);
+	close_table(&f);
+}
+
+static void test_next_hops_and_totals(void **state)
+{
+	struct fixture f;
+	struct tp_next_hop hop = {.seq = 7, .ifindex = 3, .mtu = 1500}, *records;
+	struct tp_worker_counters *workers;
+
+	open_table(&f, 8);
+	records = f.memory.regions[TP_REGION_NEXT_HOPS];
+	for (uint32_t i = 0; i < TP_NEXT_HOPS_MAX; i++)
+		assert_int_equal(records[i].seq % 2, 1);
+	for (int i = 0; i < 3; i++) {
+		tp_table_set_next_hop_record(f.table, 5, &hop);
+		assert_int_equal(records[5].seq % 2, 0);
+		assert_int_equal(records[5].mtu, 1500);
+	}
+	tp_table_set_next_hop_record(f.table, 5, NULL);
+	assert_int_equal(records[5].seq % 2, 1);
+	tp_table_set_next_hop_record(f.table, 0, &hop);
+	tp_table_set_next_hop_record(f.table, TP_NEXT_HOPS_MAX, &hop);
+	assert_int_equal(records[0].seq % 2, 1);
+
+	workers = f.memory.regions[TP_REGION_WORKERS];
+	workers[0].verdicts[TP_NO_FLOW] = 2;
+	workers[1].verdicts[TP_NO_FLOW] = 3;
+	workers[1].bytes[TP_PEER_TO_CLIENT] = 9;
+	assert_int_equal(tp_table_totals(f.table).verdicts[TP_NO_FLOW], 5);
+	assert_int_equal(tp_table_totals(f.table).bytes[TP_PEER_TO_CLIENT], 9);
+	close_table(&f);
+}
+
+/* What is done to the table or to the expectation, and what the audit must then say. */
+enum harm {
+	NO_HARM,
+	WRONG_TAG,
+	LOST_TAG,
+	STRAY_TAG,
+	LOST_RECORD,
+	STRAY_RECORD,
+	DOUBLED_RECORD,
+	WRONG_BUCKET,
+	OTHER_EXPIRY,
+	OTHER_HOP,
+	OTHER_VALUE,
+	OTHER_SUM,
+	OTHER_ALLOCATION,
+	TOLD_TWICE,
+	NOT_TOLD,
+	NO_SUCH_SLOT,
+};
+
+struct audit_row {
+	enum harm harm;
+	uint32_t differences;
+	const char *says;
+};
+
+static void note_text(void *arg, const char *text)
+{
+	strncat(arg, text, 4000);
+	strncat(arg, "\n", 4000);
+}
+
+static uint32_t free_slot_of_bucket(const struct fixture *f, uint32_t bucket)
+{
+	for (uint32_t s = bucket * TP_BUCKET_SLOTS; s < (bucket + 1) * TP_BUCKET_SLOTS; s++) {
+		if (record_at(f, s)->key.ident == 0)
+			return s;
+	}
+	fail_msg("bucket %u is full", bucket);
+	return 0;
+}
+
+static uint32_t foreign_bucket(const struct fixture *f, const struct tp_flow *flow)
+{
+	const struct tp_config *config = f->memory.regions[TP_REGION_CONFIG];
+	struct tp_place place =
+		tp_place_of(tp_flow_hash(&flow->key, config->salt), config->bucket_mask);
+	uint32_t bucket = 0;
+
+	while (bucket == place.bucket[0] || bucket == place.bucket[1])
+		bucket++;
+	return bucket;
+}
+
+/* With a drawn salt, now and then a bucket is full or a stray record lies where it may. */
+static void fix_the_places(struct fixture *f)
+{
+	struct tp_config *config = f->memory.regions[TP_REGION_CONFIG];
+
+	for (uint64_t i = 0; i < 3; i++)
+		config->salt[i] = (i + 1) * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+static void do_harm(struct fixture *f, enum harm harm, uint32_t slot)
+{
+	uint16_t *tags = f->memory.regions[TP_REGION_BUCKETS];
+	struct tp_flow *flows = f->memory.regions[TP_REGION_FLOWS];
+	uint32_t other = free_slot_of_bucket(f, slot / TP_BUCKET_SLOTS);
+	uint32_t away = free_slot_of_bucket(f, foreign_bucket(f, &flows[slot]));
+
+	switch (harm) {
+	case WRONG_TAG:
+		tags[slot] ^= 0x100;
+		break;
+	case LOST_TAG:
+		tags[slot] = 0;
+		break;
+	case STRAY_TAG:
+		tags[other] = 5;
+		break;
+	case LOST_RECORD:
+		flows[slot].key.ident = 0;
+		tags[slot] = 0;
+		break;
+	case STRAY_RECORD:
+		flows[away] = flows[slot];
+		flows[away].key.local_port.be ^= 1;
+		break;
+	case DOUBLED_RECORD:
+		flows[other] = flows[slot];
+		tags[other] = tags[slot];
+		break;
+	case WRONG_BUCKET:
+		flows[away] = flows[slot];
+		tags[away] = tags[slot];
+		flows[slot].key.ident = 0;
+		tags[slot] = 0;
+		break;
+	case OTHER_EXPIRY:
+		flows[slot].expires++;
+		break;
+	case OTHER_HOP:
+		flows[slot].next_hop++;
+		break;
+	case OTHER_VALUE:
+		flows[slot].value.remote_port.be ^= 1;
+		break;
+	case OTHER_SUM:
+		flows[slot].sum_delta++;
+		break;
+	case OTHER_ALLOCATION:
+		flows[slot].allocation++;
+		break;
+	default:
+		break;
+	}
+}
+
+static void run_audit_row(const struct audit_row *row)
+{
+	char text[16384] = "";
+	struct tp_audit *audit;
+	struct tp_flow_spec spec;
+	struct fixture f;
+	uint32_t slots[40], found;
+
+	open_table(&f, 64);
+	fix_the_places(&f);
+	for (uint32_t n = 0; n < 40; n++) {
+		spec = nth_flow(n);
+		assert_int_equal(tp_table_publish(f.table, &spec, &slots[n]), 0);
+	}
+	do_harm(&f, row->harm, slots[7]);
+	assert_int_equal(tp_audit_begin(f.table, &audit), 0);
+	for (uint32_t n = 0; n < 40; n++) {
+		spec = nth_flow(n);
+		if (n != 7 || row->harm != NOT_TOLD)
+			tp_audit_expect(audit, slots[n], &spec);
+		if (n == 7 && row->harm == TOLD_TWICE)
+			tp_audit_expect(audit, slots[n], &spec);
+		if (n == 7 && row->harm == NO_SUCH_SLOT)
+			tp_audit_expect(audit, tp_table_slots(f.table), &spec);
+	}
+	found = tp_audit_end(audit, note_text, text);
+	if (found != row->differences || !strstr(text, row->says))
+		fail_msg("harm %d: %u differences:\n%s", row->harm, found, text);
+	close_table(&f);
+}
+
+static void test_audit(void **state)
+{
+	static const struct audit_row rows[] = {
+		{NO_HARM, 0, ""},
+		{WRONG_TAG, 1, "hides peer"},
+		{LOST_TAG, 1, "tag 0 instead of"},
+		{STRAY_TAG, 1, "leads to no record"},
+		{LOST_RECORD, 1, "missing: peer"},
+		{STRAY_RECORD, 3, "not expected: peer"}, /* and its tag, and its bucket */
+		{DOUBLED_RECORD, 2, "both hold peer"},
+		{WRONG_BUCKET, 3, "no reader looks here"},
+		{OTHER_EXPIRY, 1, "other expiry"},
+		{OTHER_HOP, 1, "other next hop"},
+		{OTHER_VALUE, 1, "other rewrite"},
+		{OTHER_SUM, 1, "other checksum constant"},
+		{OTHER_ALLOCATION, 1, "other allocation"},
+		{TOLD_TWICE, 1, "expected twice"},
+		{NOT_TOLD, 1, "not expected: peer"},
+		{NO_SUCH_SLOT, 1, "cannot be there"},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		run_audit_row(&rows[i]);
+}
+
+/*
+ * Readers beside the writer. Every key has one value that belongs to it; a reader that gets another
+ * one would have sent one user's packet to another user's peer. The slots rest as long as in
+ * real life; a reader dawdles between the match and the copy, as one does whose core was taken
+ * away.
+ */
+#define CONCURRENT_FLOWS 3000
+#define CONCURRENT_SLOTS 2048
+#define READERS          2
+
+struct reader {
+	pthread_t thread;
+	const struct tp_memory *memory;
+	const bool *stop;
+	const struct tp_flow *expected; /* by flow number: what its record must be */
+	uint64_t hits, misses, wrong;
+};
+
+static bool belongs_together(const struct tp_flow *want, const struct tp_flow *got)
+{
+	return memcmp(&want->value, &got->value, sizeof(want->value)) == 0 &&
+	       want->allocation == got->allocation && want->sum_delta == got->sum_delta;
+}
+
+static bool slow_reader_finds(
+	const struct tp_memory *memory, const struct tp_flow_key *key, struct tp_flow *out)
+{
+	const struct tp_config *config = memory->regions[TP_REGION_CONFIG];
+	const struct tp_bucket *buckets = memory->regions[TP_REGION_BUCKETS];
+	const struct tp_flow *flows = memory->regions[TP_REGION_FLOWS];
+	struct tp_place place = tp_place_of(tp_flow_hash(key, config->salt), config->bucket_mask);
+
+	for (uint32_t i = 0; i < 2 * TP_BUCKET_SLOTS; i++) {
+		uint32_t b = place.bucket[i / TP_BUCKET_SLOTS], s = i % TP_BUCKET_SLOTS;
+		const struct tp_flow *flow = &flows[b * TP_BUCKET_SLOTS + s];
+
+		if (__atomic_load_n(&buckets[b].tags[s], __ATOMIC_RELAXED) != place.tag ||
+			__atomic_load_n(&flow->key.ident, __ATOMIC_ACQUIRE) != key->ident ||
+			flow->key.remote[0] != key->remote[0] ||
+			flow->key.remote[1] != key->remote[1])
+			continue;
+		for (int pause = 0; pause < 300; pause++)
+			__asm__ volatile("" ::: "memory");
+		*out = *flow;
+		return true;
+	}
+	return false;
+}
+
+static uint32_t next_random(uint64_t *seed)
+{
+	*seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (uint32_t)(*seed >> 33);
+}
+
+static void *read_at_random(void *arg)
+{
+	struct reader *r = arg;
+	uint64_t seed = (uint64_t)(uintptr_t)r;
+	struct tp_flow got;
+
+	while (!__atomic_load_n(r->stop, __ATOMIC_RELAXED)) {
+		const struct tp_flow *want = &r->expected[next_random(&seed) % CONCURRENT_FLOWS];
+
+		if (!slow_reader_finds(r->memory, &want->key, &got))
+			r->misses++;
+		else if (belongs_together(want, &got))
+			r->hits++;
+		else
+			r->wrong++;
+	}
+	return NULL;
+}
+
+/* The records, learned from a table of their own with the same keys for sums and no readers. */
+static void learn_records(struct fixture *f, struct tp_flow *expected)
+{
+	for (uint32_t n = 0; n < CONCURRENT_FLOWS; n++) {
+		struct tp_flow_spec spec = nth_flow(n);
+		uint32_t slot;
+
+		assert_int_equal(tp_table_publish(f->table, &spec, &slot), 0);
+		expected[n] = *record_at(f, slot);
+		tp_table_retire(f->table, slot, 0);
+		tp_table_sweep(f->table, TP_REST_NS);
+	}
+}
+
+/*
+ * Publishes what is not there, retires what is, until `end`; returns the number of publications.
+ * It retires no faster than half of the slots come out of their rest.
+ */
+static uint64_t write_at_random(struct fixture *f, uint64_t end, uint64_t rest_ns)
+{
+	static uint32_t slots[CONCURRENT_FLOWS];
+	uint64_t seed = 1, published = 0, now, next_retirement = 0;
+
+	memset(slots, 0xff, sizeof(slots));
+	while ((now = tp_clock_now_ns()) < end) {
+		uint32_t n = next_random(&seed) % CONCURRENT_FLOWS;
+		struct tp_flow_spec spec = nth_flow(n);
+
+		/* A shorter rest is the same as telling an earlier time of retirement. */
+		tp_table_sweep(f->table, now);
+		if (slots[n] != UINT32_MAX) {
+			if (now < next_retirement)
+				continue;
+			next_retirement = now + rest_ns / (CONCURRENT_SLOTS / 2);
+			tp_table_retire(f->table, slots[n], now - TP_REST_NS + rest_ns);
+			slots[n] = UINT32_MAX;
+		} else if (tp_table_publish(f->table, &spec, &slots[n]) == 0) {
+			published++;
+		} else {
+			tp_table_forget_unplaced(f->table);
+		}
+	}
+	return published;
+}
+
+static void test_readers_beside_the_writer(void **state)
+{
+	const char *text = getenv("TABLE_TEST_REST_NS"); /* 0 shows what the rest is for */
+	uint64_t rest_ns = text ? strtoull(text, NULL, 10) : TP_REST_NS;
+	struct tp_flow *expected = calloc(CONCURRENT_FLOWS, sizeof(*expected));
+	struct reader readers[READERS] = {0};
+	uint64_t hits = 0, misses = 0, wrong = 0, published;
+	struct fixture f;
+	bool stop = false;
+
+	assert_non_null(expected);
+	open_table(&f, CONCURRENT_SLOTS / 2);
+	learn_records(&f, expected);
+	for (int i = 0; i < READERS; i++) {
+		readers[i] =
+			(struct reader){.memory = &f.memory, .stop = &stop, .expected = expected};
+		assert_int_equal(
+			pthread_create(&readers[i].thread, NULL, read_at_random, &readers[i]), 0);
+	}
+	published = write_at_random(&f, tp_clock_now_ns() + 3 * TP_NS_PER_S, rest_ns);
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	for (int i = 0; i < READERS; i++) {
+		pthread_join(readers[i].thread, NULL);
+		hits += readers[i].hits;
+		misses += readers[i].misses;
+		wrong += readers[i].wrong;
+	}
+	print_message(
+		"%lu published, %lu hits, %lu misses, %lu wrong\n", published, hits, misses, wrong);
+	assert_true(published > CONCURRENT_SLOTS);
+	assert_true(hits > misses / 10);
+	assert_int_equal(wrong, 0);
+	free(expected);
+	close_table(&f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_shape),
+		cmocka_unit_test(test_publish_and_read),
+		cmocka_unit_test(test_refused_specs),
+		cmocka_unit_test(test_single_words),
+		cmocka_unit_test(test_sum_delta),
+		cmocka_unit_test(test_full),
+		cmocka_unit_test(test_rest_again),
+		cmocka_unit_test(test_locals_and_ports),
+		cmocka_unit_test(test_next_hops_and_totals),
+		cmocka_unit_test(test_audit),
+		cmocka_unit_test(test_readers_beside_the_writer),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
