@@ -1,0 +1,154 @@
+/*
+ * SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+ *
+ * The data plane in the NIC's driver: a thin shell around dataplane/core. Runs once per received
+ * frame on the CPU that received it, never blocks. The maps are the shared tables; the loader sets
+ * how many entries they have (tp_shape) and `layout` before it loads the program.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "dataplane/core/host.h"
+
+/* Mapped by the control plane. READ_ONLY: the verifier refuses a program that writes to it. */
+#define READ_ONLY BPF_F_RDONLY_PROG
+#define TABLE(table_name, element, access)                                                         \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_ARRAY);                                                  \
+		__uint(map_flags, BPF_F_MMAPABLE | (access));                                      \
+		__uint(max_entries, 1);                                                            \
+		__type(key, uint32_t);                                                             \
+		__type(value, element);                                                            \
+	} table_name SEC(".maps")
+
+TABLE(config, struct tp_config, READ_ONLY);
+TABLE(locals, struct tp_local, READ_ONLY);
+TABLE(ports, struct tp_ports, READ_ONLY);
+TABLE(buckets, struct tp_bucket, READ_ONLY);
+TABLE(flows, struct tp_flow, READ_ONLY);
+TABLE(next_hops, struct tp_next_hop, READ_ONLY);
+TABLE(flow_counters, struct tp_flow_counters, 0);
+TABLE(workers, struct tp_worker_counters, 0);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__uint(max_entries, TP_INTERFACES_MAX);
+	__type(key, uint32_t);
+	__type(value, uint32_t);
+} interfaces SEC(".maps");
+
+const volatile uint64_t layout; /* tp_layout_hash(); 0 matches no table */
+
+struct tp_host {
+	struct xdp_md *ctx;
+};
+
+#define LOOK_UP(table_name, index)                                                                 \
+	({                                                                                         \
+		uint32_t key_ = (index);                                                           \
+		bpf_map_lookup_elem(&(table_name), &key_);                                         \
+	})
+
+static TP_INLINE const struct tp_config *tp_host_config(struct tp_host *host)
+{
+	return LOOK_UP(config, 0);
+}
+
+static TP_INLINE uint64_t tp_host_layout(struct tp_host *host)
+{
+	return layout;
+}
+
+static TP_INLINE const struct tp_local *tp_host_local(struct tp_host *host, uint32_t local)
+{
+	return LOOK_UP(locals, local);
+}
+
+static TP_INLINE const struct tp_ports *tp_host_ports(struct tp_host *host, uint32_t local)
+{
+	return LOOK_UP(ports, local);
+}
+
+static TP_INLINE const struct tp_bucket *tp_host_bucket(struct tp_host *host, uint32_t bucket)
+{
+	return LOOK_UP(buckets, bucket);
+}
+
+static TP_INLINE const struct tp_flow *tp_host_flow(struct tp_host *host, uint32_t slot)
+{
+	return LOOK_UP(flows, slot);
+}
+
+static TP_INLINE struct tp_flow_counters *tp_host_flow_counters(struct tp_host *host, uint32_t slot)
+{
+	return LOOK_UP(flow_counters, slot);
+}
+
+static TP_INLINE const struct tp_next_hop *tp_host_next_hop(struct tp_host *host, uint32_t index)
+{
+	return LOOK_UP(next_hops, index);
+}
+
+static TP_INLINE struct tp_worker_counters *tp_host_worker(struct tp_host *host)
+{
+	return LOOK_UP(workers, bpf_get_smp_processor_id());
+}
+
+/* The coarse clock: a full read costs as much as half of the relaying. */
+static TP_INLINE uint32_t tp_host_ticks(struct tp_host *host)
+{
+	return tp_ticks(bpf_ktime_get_coarse_ns());
+}
+
+/* Asked before the first write, since a rewritten frame can no longer go to the kernel. */
+static TP_INLINE bool tp_host_reaches(
+	struct tp_host *host, const struct tp_packet *pkt, const struct tp_next_hop *hop)
+{
+	return hop->ifindex == pkt->ingress || LOOK_UP(interfaces, hop->interface) != NULL;
+}
+
+static TP_INLINE void take_frame(struct xdp_md *ctx, struct tp_packet *pkt)
+{
+	pkt->data = (uint8_t *)(long)ctx->data;
+	pkt->end = (uint8_t *)(long)ctx->data_end;
+}
+
+static TP_INLINE bool tp_host_move_head(struct tp_host *host, struct tp_packet *pkt, int32_t growth)
+{
+	if (bpf_xdp_adjust_head(host->ctx, -growth))
+		return false;
+	take_frame(host->ctx, pkt);
+	return true;
+}
+
+static TP_INLINE bool tp_host_trim_tail(struct tp_host *host, struct tp_packet *pkt, uint32_t len)
+{
+	if (bpf_xdp_adjust_tail(host->ctx, -(int32_t)len))
+		return false;
+	take_frame(host->ctx, pkt);
+	return true;
+}
+
+#include "dataplane/core/relay.h"
+
+SEC("xdp")
+int turnpike(struct xdp_md *ctx)
+{
+	struct tp_host host = {ctx};
+	struct tp_packet pkt = {.ingress = ctx->ingress_ifindex};
+
+	take_frame(ctx, &pkt);
+	switch (tp_verdict_fate(tp_relay(&host, &pkt))) {
+	case TP_FATE_PASS:
+		return XDP_PASS;
+	case TP_FATE_DROP:
+		return XDP_DROP;
+	case TP_FATE_SEND:
+		break;
+	}
+	if (pkt.egress == pkt.ingress)
+		return XDP_TX;
+	return (int)bpf_redirect_map(&interfaces, pkt.interface, XDP_DROP);
+}
+
+char dual_license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,43 @@
+/*
+ * SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+ *
+ * What the core asks of whoever hosts it. A host defines `struct tp_host` and these functions
+ * (TP_INLINE, so that the table look-ups melt into the fast path), then includes relay.h.
+ * dataplane/core/host_native.h is the host over plain memory, bpf/turnpike.bpf.c the one over maps.
+ *
+ * A pointer to a table may be NULL when there is no such entry; the core copes with it.
+ */
+#pragma once
+
+#include "flow.h"
+#include "packet.h"
+
+struct tp_host;
+
+static TP_INLINE const struct tp_config *tp_host_config(struct tp_host *host);
+static TP_INLINE uint64_t tp_host_layout(struct tp_host *host); /* tp_layout_hash() */
+static TP_INLINE const struct tp_local *tp_host_local(struct tp_host *host, uint32_t local);
+static TP_INLINE const struct tp_ports *tp_host_ports(struct tp_host *host, uint32_t local);
+static TP_INLINE const struct tp_bucket *tp_host_bucket(struct tp_host *host, uint32_t bucket);
+static TP_INLINE const struct tp_flow *tp_host_flow(struct tp_host *host, uint32_t slot);
+static TP_INLINE struct tp_flow_counters *tp_host_flow_counters(
+	struct tp_host *host, uint32_t slot);
+static TP_INLINE const struct tp_next_hop *tp_host_next_hop(struct tp_host *host, uint32_t index);
+
+/* The counters that only this CPU or worker writes. */
+static TP_INLINE struct tp_worker_counters *tp_host_worker(struct tp_host *host);
+
+/* Now, in ticks of the tables; asked only when an expiry has to be checked. */
+static TP_INLINE uint32_t tp_host_ticks(struct tp_host *host);
+
+/* Can a frame that came in on `ingress` leave through this interface of the engine's? */
+static TP_INLINE bool tp_host_reaches(
+	struct tp_host *host, const struct tp_packet *pkt, const struct tp_next_hop *hop);
+
+/*
+ * Move the ends of the frame: pkt->data to the front by `growth` (to the back when negative),
+ * pkt->end to the front by `len`. False: impossible, and the frame is as it was.
+ */
+static TP_INLINE bool tp_host_move_head(
+	struct tp_host *host, struct tp_packet *pkt, int32_t growth);
+static TP_INLINE bool tp_host_trim_tail(struct tp_host *host, struct tp_packet *pkt, uint32_t len);

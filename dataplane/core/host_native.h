@@ -1,0 +1,98 @@
+/*
+ * SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+ *
+ * The core's host over plain memory: polling workers and tests. One struct tp_host per worker,
+ * used by its thread alone; the tables and the frames stay their owners'.
+ */
+#pragma once
+
+#include "host.h"
+
+struct tp_host {
+	const struct tp_config *config;
+	const struct tp_local *locals;   /* TP_LOCALS_MAX */
+	const struct tp_ports *ports;    /* TP_LOCALS_MAX */
+	const struct tp_bucket *buckets; /* config->bucket_mask + 1 */
+	const struct tp_flow *flows;     /* TP_BUCKET_SLOTS per bucket */
+	struct tp_flow_counters *flow_counters;
+	const struct tp_next_hop *next_hops; /* TP_NEXT_HOPS_MAX */
+	struct tp_worker_counters *worker;
+	uint64_t layout;     /* tp_layout_hash() */
+	uint32_t ticks;      /* now; read once a burst */
+	uint32_t interfaces; /* bit i: frames can leave through interface i of the engine's list */
+
+	uint8_t *room; /* first byte of the frame's buffer: how far its head may move */
+};
+
+_Static_assert(TP_INTERFACES_MAX <= 32, "tp_host.interfaces");
+
+static TP_INLINE const struct tp_config *tp_host_config(struct tp_host *host)
+{
+	return host->config;
+}
+
+static TP_INLINE uint64_t tp_host_layout(struct tp_host *host)
+{
+	return host->layout;
+}
+
+static TP_INLINE const struct tp_local *tp_host_local(struct tp_host *host, uint32_t local)
+{
+	return local < TP_LOCALS_MAX ? &host->locals[local] : NULL;
+}
+
+static TP_INLINE const struct tp_ports *tp_host_ports(struct tp_host *host, uint32_t local)
+{
+	return &host->ports[local];
+}
+
+static TP_INLINE const struct tp_bucket *tp_host_bucket(struct tp_host *host, uint32_t bucket)
+{
+	return &host->buckets[bucket];
+}
+
+static TP_INLINE const struct tp_flow *tp_host_flow(struct tp_host *host, uint32_t slot)
+{
+	return &host->flows[slot];
+}
+
+static TP_INLINE struct tp_flow_counters *tp_host_flow_counters(struct tp_host *host, uint32_t slot)
+{
+	return &host->flow_counters[slot];
+}
+
+static TP_INLINE const struct tp_next_hop *tp_host_next_hop(struct tp_host *host, uint32_t index)
+{
+	return index < TP_NEXT_HOPS_MAX ? &host->next_hops[index] : NULL;
+}
+
+static TP_INLINE struct tp_worker_counters *tp_host_worker(struct tp_host *host)
+{
+	return host->worker;
+}
+
+static TP_INLINE uint32_t tp_host_ticks(struct tp_host *host)
+{
+	return host->ticks;
+}
+
+static TP_INLINE bool tp_host_reaches(
+	struct tp_host *host, const struct tp_packet *pkt, const struct tp_next_hop *hop)
+{
+	return hop->ifindex == pkt->ingress ||
+	       (hop->interface < TP_INTERFACES_MAX && (host->interfaces >> hop->interface & 1));
+}
+
+static TP_INLINE bool tp_host_move_head(struct tp_host *host, struct tp_packet *pkt, int32_t growth)
+{
+	if (growth > pkt->data - host->room)
+		return false;
+	pkt->data -= growth;
+	return true;
+}
+
+static TP_INLINE bool tp_host_trim_tail(struct tp_host *host, struct tp_packet *pkt, uint32_t len)
+{
+	pkt->end -= len;
+	return true;
+}

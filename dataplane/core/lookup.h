@@ -1,0 +1,306 @@
+/*
+ * SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+ *
+ * From a parsed packet to the flow that says how to rewrite it: local address, state of the port,
+ * then one record, found by its tag in one of two buckets. Reads tables that another core writes at
+ * the same time (flow.h: publishing rules); writes nothing.
+ */
+#pragma once
+
+#include "checksum.h"
+#include "flow.h"
+#include "host.h"
+#include "parse.h"
+#include "verdict.h"
+
+/*
+ * The writer makes a record whole before it shows the word that leads to it; a reader therefore
+ * reads that word first. BPF of this age has no load fence: there the order is the compiler's, and
+ * the machine's where it keeps loads in order (x86).
+ */
+#define TP_READ_ONCE(word) (*(const volatile __typeof__(word) *)&(word))
+#ifdef __bpf__
+#define TP_READ_FENCE() __asm__ volatile("" ::: "memory")
+#else
+#define TP_READ_FENCE() __atomic_thread_fence(__ATOMIC_ACQUIRE)
+#endif
+
+struct tp_rewrite {
+	const struct tp_flow *flow;
+	uint32_t slot;
+	enum tp_direction direction;
+	uint16_t data_len;    /* application data */
+	uint16_t padding_len; /* ChannelData padding behind it, taken off */
+	bool channel_in;      /* the data lies behind a ChannelData header */
+	uint64_t padding_sum; /* what takes the padding out of the checksum */
+	const struct tp_local *local;
+	struct tp_next_hop hop;
+};
+
+static TP_INLINE bool tp_is_enabled(struct tp_host *host, const struct tp_config *config)
+{
+	return config && TP_READ_ONCE(config->magic) == TP_MAGIC && config->abi == TP_ABI_VERSION &&
+	       config->layout == tp_host_layout(host) && TP_READ_ONCE(config->enabled) != 0;
+}
+
+static TP_INLINE bool tp_find_local(
+	struct tp_host *host, const struct tp_config *config, const uint64_t ip[2], uint32_t *index)
+{
+	for (uint32_t i = 0; i < TP_LOCALS_MAX; i++) {
+		const struct tp_local *local;
+
+		if (i >= TP_READ_ONCE(config->locals))
+			break;
+		local = tp_host_local(host, i);
+		if (local && local->ip[1] == ip[1] && local->ip[0] == ip[0]) {
+			*index = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Neither source nor peer of anything: 0/8, 127/8, 224/3; ::/96 with ::1, ff00::/8. */
+static TP_INLINE bool tp_is_martian(const uint64_t ip[2], bool v4)
+{
+	uint8_t first = (uint8_t)(v4 ? ip[1] >> 32 : ip[0]);
+
+	if (v4)
+		return first == 0 || first == 127 || first >= 224;
+	return first == 0xff || (ip[0] == 0 && (uint32_t)ip[1] == 0);
+}
+
+/*
+ * Peers that no policy can allow (threat P18): martians, 169.254/16, fe80::/10, and the IPv6
+ * prefixes that embed an IPv4 address: 2002::/16, 2001::/32 (RFC 8656, 21.4), 64:ff9b::/96.
+ */
+static TP_INLINE bool tp_is_forbidden(const uint64_t ip[2], bool v4)
+{
+	if (tp_is_martian(ip, v4))
+		return true;
+	if (v4)
+		return (uint16_t)(ip[1] >> 32) == 0xfea9;
+	return (ip[0] & 0xc0ff) == 0x80fe || (uint16_t)ip[0] == 0x0220 ||
+	       (uint32_t)ip[0] == 0x00000120 || (ip[0] == 0x9bff6400 && (uint32_t)ip[1] == 0);
+}
+
+/* What nobody honest sends to a port of ours. IPv6 ::ffff:a.b.c.d would pass for a.b.c.d. */
+static TP_INLINE enum tp_verdict tp_check_sender(
+	struct tp_host *host, const struct tp_config *config, const struct tp_headers *in)
+{
+	uint32_t own;
+
+	if (in->malformed)
+		return TP_MALFORMED;
+	if (in->source_port.be == 0 || tp_is_martian(in->source, in->v4) ||
+		(!in->v4 && tp_is_v4(in->source)))
+		return TP_BAD_SOURCE;
+	if (tp_find_local(host, config, in->source, &own))
+		return TP_BAD_SOURCE;
+	if (!in->v4 && in->udp_checksum.be == 0)
+		return TP_NO_CHECKSUM;
+	return TP_RELAYED;
+}
+
+static TP_INLINE struct tp_flow_key tp_key_of(
+	const struct tp_headers *in, uint32_t local, enum tp_flow_kind kind, tp_be16 channel)
+{
+	uint16_t port = kind == TP_FLOW_PERMISSION ? 0 : in->source_port.be;
+
+	/* The fields of `ident`, written as the one word in which they are compared. */
+	return (struct tp_flow_key){
+		.remote = {in->source[0], in->source[1]},
+		.ident = (uint64_t)port | (uint64_t)in->destination_port.be << 16 |
+			 (uint64_t)channel.be << 32 | (uint64_t)(uint8_t)local << 48 |
+			 (uint64_t)kind << 56,
+	};
+}
+
+/*
+ * The slots of a bucket with this tag: bit 16 * i for slot i, bit 16 * i + 3 for slot 4 + i. Exact,
+ * unlike the shorter test with a borrow: no lane carries into the next.
+ */
+static TP_INLINE uint64_t tp_tags_equal(const struct tp_bucket *bucket, uint16_t tag)
+{
+	const uint64_t ones = UINT64_C(0x0001000100010001);
+	const uint64_t low = ones * 0x7fff;
+	const volatile uint64_t *lanes = (const volatile void *)bucket->tags;
+	uint64_t a = lanes[0] ^ ones * tag;
+	uint64_t b = lanes[1] ^ ones * tag;
+
+	a = ~(((a & low) + low) | a | low) >> 15;
+	b = ~(((b & low) + low) | b | low) >> 12;
+	return a | b;
+}
+
+/* Slot of the lowest set bit. BPF cannot count zeros; this constant puts its number on top. */
+static TP_INLINE uint32_t tp_lowest_slot(uint64_t match)
+{
+	const uint64_t numbers = UINT64_C(4) << 58 | UINT64_C(1) << 45 | UINT64_C(5) << 42 |
+				 UINT64_C(2) << 29 | UINT64_C(6) << 26 | UINT64_C(3) << 13 |
+				 UINT64_C(7) << 10;
+
+	return (uint32_t)(((match & -match) * numbers) >> 61);
+}
+
+static TP_INLINE bool tp_is_flow(const struct tp_flow *flow, const struct tp_flow_key *key)
+{
+	if (TP_READ_ONCE(flow->key.ident) != key->ident)
+		return false;
+	TP_READ_FENCE();
+	return flow->key.remote[1] == key->remote[1] && flow->key.remote[0] == key->remote[0];
+}
+
+static TP_INLINE const struct tp_flow *tp_find_in_bucket(struct tp_host *host, uint32_t index,
+	uint16_t tag, const struct tp_flow_key *key, uint32_t *slot)
+{
+	const struct tp_bucket *bucket = tp_host_bucket(host, index);
+	uint64_t match;
+
+	if (!bucket)
+		return NULL;
+	match = tp_tags_equal(bucket, tag);
+	for (int i = 0; i < TP_BUCKET_SLOTS && match; i++, match &= match - 1) {
+		const struct tp_flow *flow;
+
+		*slot = index * TP_BUCKET_SLOTS + tp_lowest_slot(match);
+		flow = tp_host_flow(host, *slot);
+		if (flow && TP_LIKELY(tp_is_flow(flow, key)))
+			return flow;
+	}
+	return NULL;
+}
+
+static TP_INLINE const struct tp_flow *tp_find_flow(struct tp_host *host,
+	const struct tp_config *config, const struct tp_flow_key *key, uint32_t *slot)
+{
+	struct tp_place place =
+		tp_place_of(tp_flow_hash(key, config->salt), TP_READ_ONCE(config->bucket_mask));
+	const struct tp_flow *flow;
+
+	flow = tp_find_in_bucket(host, place.bucket[0], place.tag, key, slot);
+	if (flow)
+		return flow;
+	return tp_find_in_bucket(host, place.bucket[1], place.tag, key, slot);
+}
+
+static TP_INLINE bool tp_is_expired(struct tp_host *host, const struct tp_flow *flow)
+{
+	return tp_host_ticks(host) >= TP_READ_ONCE(flow->expires);
+}
+
+/* A flow may exist that found no slot: then only the control plane can tell. */
+static TP_INLINE enum tp_verdict tp_without_flow(const struct tp_config *config)
+{
+	return TP_READ_ONCE(config->unplaced) ? TP_UNPLACED : TP_NO_FLOW;
+}
+
+/*
+ * What takes up to three bytes of padding, the first one `offset` behind the UDP header, out of the
+ * checksum. Their place decides whether a byte is the upper or the lower half of its word.
+ */
+static TP_INLINE uint64_t tp_padding_sum(
+	const struct tp_packet *pkt, const struct tp_headers *in, uint32_t offset, uint32_t len)
+{
+	const uint8_t *padding = in->payload + (offset & 0x7fff);
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < TP_PADDING_MAX; i++) {
+		if (i >= len || padding + i + 1 > pkt->end)
+			break;
+		sum += tp_sum_minus16((uint16_t)(padding[i] << (((offset + i) & 1) * 8)));
+	}
+	return sum;
+}
+
+/* ChannelData of a client (RFC 8656, 12.4 and 12.6), or anything else for the control plane. */
+static TP_INLINE enum tp_verdict tp_find_channel(struct tp_host *host, const struct tp_packet *pkt,
+	const struct tp_config *config, const struct tp_headers *in, uint32_t local,
+	struct tp_rewrite *out)
+{
+	const struct tp_channeldata *header = (const void *)in->payload;
+	struct tp_flow_key key;
+	uint32_t padding;
+	uint16_t len;
+
+	if (in->payload_len == 0 || in->payload + 1 > pkt->end || in->payload[0] < 0x40 ||
+		in->payload[0] > config->channel_max >> 8)
+		return TP_CONTROL;
+	if (in->payload_len < TP_CHANNELDATA_LEN || in->payload + TP_CHANNELDATA_LEN > pkt->end)
+		return TP_MALFORMED;
+	len = tp_from_be16(header->len);
+	if (len > in->payload_len - TP_CHANNELDATA_LEN)
+		return TP_MALFORMED;
+	padding = (uint32_t)in->payload_len - TP_CHANNELDATA_LEN - len;
+	if (padding > TP_PADDING_MAX)
+		return TP_PADDED;
+
+	key = tp_key_of(in, local, TP_FLOW_CHANNEL, header->channel);
+	out->flow = tp_find_flow(host, config, &key, &out->slot);
+	if (!out->flow)
+		return tp_without_flow(config);
+	if (tp_is_expired(host, out->flow))
+		return TP_EXPIRED;
+	out->direction = TP_CLIENT_TO_PEER;
+	out->channel_in = true;
+	out->data_len = len;
+	out->padding_len = (uint16_t)padding;
+	out->padding_sum = 0;
+	if (TP_UNLIKELY(padding))
+		out->padding_sum = tp_padding_sum(pkt, in, TP_CHANNELDATA_LEN + len, padding);
+	return TP_RELAYED;
+}
+
+/*
+ * A peer's datagram (RFC 8656, 12.7). Without a channel it becomes a Data indication; those are
+ * made by the control plane. If they are to be made here, this is where they fork off.
+ */
+static TP_INLINE enum tp_verdict tp_find_peer(struct tp_host *host, const struct tp_config *config,
+	const struct tp_headers *in, uint32_t local, struct tp_rewrite *out)
+{
+	struct tp_flow_key key = tp_key_of(in, local, TP_FLOW_PEER, (tp_be16){0});
+
+	out->flow = tp_find_flow(host, config, &key, &out->slot);
+	if (TP_LIKELY(out->flow && !tp_is_expired(host, out->flow))) {
+		out->direction = TP_PEER_TO_CLIENT;
+		out->channel_in = false;
+		out->data_len = in->payload_len;
+		out->padding_len = 0;
+		out->padding_sum = 0;
+		return TP_RELAYED;
+	}
+
+	key = tp_key_of(in, local, TP_FLOW_PERMISSION, (tp_be16){0});
+	out->flow = tp_find_flow(host, config, &key, &out->slot);
+	if (!out->flow)
+		return tp_without_flow(config);
+	return tp_is_expired(host, out->flow) ? TP_EXPIRED : TP_INDICATION;
+}
+
+/* TP_RELAYED: `out` has everything but local and hop. */
+static TP_INLINE enum tp_verdict tp_find(struct tp_host *host, const struct tp_packet *pkt,
+	const struct tp_config *config, const struct tp_headers *in, struct tp_rewrite *out)
+{
+	const struct tp_ports *ports;
+	enum tp_verdict verdict;
+	uint32_t local;
+	uint8_t state;
+
+	if (!tp_find_local(host, config, in->destination, &local))
+		return TP_NOT_OURS;
+	ports = tp_host_ports(host, local);
+	if (!ports)
+		return TP_NOT_OURS;
+	state = TP_READ_ONCE(ports->state[tp_from_be16(in->destination_port)]);
+	if (state == TP_PORT_NOT_OURS || state > TP_PORT_LISTENER)
+		return TP_NOT_OURS;
+
+	verdict = tp_check_sender(host, config, in);
+	if (TP_UNLIKELY(verdict != TP_RELAYED))
+		return verdict;
+	if (state == TP_PORT_LISTENER)
+		return tp_find_channel(host, pkt, config, in, local, out);
+	if (state == TP_PORT_RELAY)
+		return tp_find_peer(host, config, in, local, out);
+	return TP_SLOW_PORT;
+}

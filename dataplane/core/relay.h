@@ -1,0 +1,61 @@
+/*
+ * SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+ *
+ * The fast path, top to bottom. Every check comes before the first write: a packet whose verdict
+ * has the fate PASS is untouched. Include a host (host.h) before this.
+ */
+#pragma once
+
+#include "host.h"
+#include "lookup.h"
+#include "parse.h"
+#include "rewrite.h"
+#include "verdict.h"
+
+/* Each counter has one writer: plain adds. */
+static TP_INLINE enum tp_verdict tp_count(struct tp_host *host, enum tp_verdict verdict)
+{
+	struct tp_worker_counters *worker = tp_host_worker(host);
+
+	if (worker)
+		worker->verdicts[verdict & (TP_VERDICT_CELLS - 1)]++;
+	return verdict;
+}
+
+static TP_INLINE enum tp_verdict tp_count_relayed(
+	struct tp_host *host, const struct tp_rewrite *out)
+{
+	struct tp_worker_counters *worker = tp_host_worker(host);
+	struct tp_flow_counters *flow = tp_host_flow_counters(host, out->slot);
+
+	if (worker) {
+		worker->packets[out->direction]++;
+		worker->bytes[out->direction] += out->data_len;
+	}
+	if (flow) {
+		flow->packets++;
+		flow->bytes += out->data_len;
+	}
+	return TP_RELAYED;
+}
+
+static TP_INLINE enum tp_verdict tp_relay(struct tp_host *host, struct tp_packet *pkt)
+{
+	const struct tp_config *config = tp_host_config(host);
+	struct tp_headers in;
+	struct tp_rewrite out;
+	enum tp_verdict verdict;
+
+	if (TP_UNLIKELY(!tp_is_enabled(host, config)))
+		return tp_count(host, TP_OFF);
+	verdict = tp_parse(pkt, &in);
+	if (verdict != TP_RELAYED)
+		return tp_count(host, verdict);
+	verdict = tp_find(host, pkt, config, &in, &out);
+	if (verdict != TP_RELAYED)
+		return tp_count(host, verdict);
+	verdict = tp_apply(host, pkt, &in, &out);
+	if (verdict != TP_RELAYED)
+		return tp_count(host, verdict);
+	return tp_count_relayed(host, &out);
+}
