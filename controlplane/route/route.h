@@ -1,6 +1,15 @@
 /*
  * Routes and neighbours of the kernel, followed by netlink, as next hops in the shared table. One
- * thread; the netlink socket is non-blocking but for the first dump. Needs no privileges.
+ * thread; nothing waits. Needs no privileges.
+ *
+ * A next hop is a neighbour on an interface of the engine (or on a VLAN above one), with an MTU.
+ * Its record is valid while the kernel knows the neighbour's MAC address and the link is up. Before
+ * that it has its number already, with an invalid record: packets go to the kernel, whose sending
+ * resolves the neighbour, and the record turns valid in place without a flow being touched.
+ * TP_NO_NEXT_HOP_YET is for routes that no record can stand for.
+ *
+ * What the kernel does not announce is not followed: a path MTU that it learns later (such packets
+ * fail as those of any router do), and a neighbour's new MAC address that nobody has told it.
  */
 #pragma once
 
@@ -32,7 +41,9 @@ struct route_user {
 
 /*
  * Follows the route to `remote` for packets from `local` (ports ignored); returns the next hop now.
- * TP_NO_NEXT_HOP_YET: unreachable, not resolved yet, local, or not on an interface of the engine.
+ * TP_NO_NEXT_HOP_YET: unreachable, local, not on an interface of the engine, all numbers in use, or
+ * out of memory. `changed` is called with every later number; it must not call route_*(). A number
+ * that nobody follows any more rests for TP_REST_NS before it stands for another neighbour.
  */
 uint16_t route_follow(struct route *route, struct route_user *user, const struct tp_addr *remote,
 	const struct tp_addr *local);
@@ -44,6 +55,7 @@ struct route_local {
 	uint8_t length;
 	bool connected; /* a subnet on a link; else an address that is never a peer */
 };
-/* Calls at once and after every change, with the whole list. */
+/* Calls at once and after every change, with the whole list, which is sorted and without doubles.
+ */
 void route_watch_locals(struct route *route,
 	void (*changed)(void *arg, const struct route_local *list, size_t count), void *arg);
