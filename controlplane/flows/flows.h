@@ -11,10 +11,15 @@
 
 struct flows;
 
+/* Both outlive it. A route without table or interfaces is fine: no flow has a next hop then. */
 int flows_new(struct tp_table *table, struct route *route, struct flows **out);
+/* Takes out every flow that is still there: allocations must be alive or have ended properly. */
 void flows_free(struct flows *flows);
 
-/* The listener or relay port belongs to us from here on / no longer. -ENOSPC: too many addresses.
+/*
+ * The listener or relay port belongs to us from here on / no longer. Addresses are concrete, never
+ * wildcards. -ENOSPC: too many addresses for the table; -ENOMEM. A relay that failed must not be
+ * granted anything. Closing revokes what is left of the relay's flows.
  */
 int flows_own_listener(struct flows *flows, const struct tp_addr *listener);
 int flows_open_relay(struct flows *flows, struct alloc_relay *relay);
@@ -24,7 +29,14 @@ void flows_close_relay(struct flows *flows, struct alloc_relay *relay);
  * PERMISSION; CHANNEL + PEER. Refreshing moves the expiry of what is there: PEER ends with the
  * earlier of channel and permission (RFC 8656, 12.7), so granting a permission moves the PEER flows
  * of its address too. A flow that finds no slot is served by the sockets: its relay port becomes
- * TP_PORT_SLOW until none of its flows is missing.
+ * TP_PORT_SLOW until none of its flows is missing (refreshing and sweeping try again).
+ *
+ * A channel between IPv4 and IPv6 has its flows like any other, only their next hop is never
+ * followed and stays TP_NO_NEXT_HOP_YET: the data plane finds them, checks their expiry, and hands
+ * the packets to the kernel, whose sockets translate.
+ *
+ * Revoking twice, or what was never granted, does nothing. The flows' counters are added to the
+ * allocation when its channel is revoked.
  */
 void flows_grant_permission(struct flows *flows, struct alloc_permission *permission);
 void flows_revoke_permission(struct flows *flows, struct alloc_permission *permission);
@@ -36,9 +48,13 @@ void flows_revoke_channel(struct flows *flows, struct alloc_channel *channel);
 void flows_add_traffic(const struct flows *flows, const struct allocation *allocation,
 	struct alloc_traffic *sent, struct alloc_traffic *received);
 
-/* Frees rested slots; call about once a second. */
+/* Frees rested slots and tries the missing flows again; call about once a second. */
 void flows_sweep(struct flows *flows, uint64_t now_ns);
 
-/* Compares `allocations` (uthash head, by_id) with the table, both ways; 0 is the invariant. */
+/*
+ * Compares `allocations` (uthash head, by_id) with the table, both ways: flows, port states, the
+ * count of missing flows. Returns the differences, each described by a call of `report` (which may
+ * be NULL); 0 is the invariant.
+ */
 uint32_t flows_audit(const struct flows *flows, struct allocation *allocations,
 	void (*report)(void *arg, const char *text), void *arg);

@@ -1,0 +1,148 @@
+/* The invariant: alloc/ and the shared table say the same. One thread; reads only. */
+#include "flows.h"
+
+#include "base/cleanup.h"
+#include "record.h"
+#include "spec.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+struct check {
+	const struct flows *flows;
+	struct tp_audit *audit;
+	uint8_t (*ports)[65536]; /* what they should be: [TP_LOCALS_MAX] */
+	uint32_t missing;
+	uint32_t differences;
+	void (*report)(void *arg, const char *text);
+	void *arg;
+};
+
+__attribute__((format(printf, 2, 3))) static void differ(
+	struct check *check, const char *format, ...)
+{
+	char text[256];
+	va_list args;
+
+	check->differences++;
+	if (!check->report)
+		return;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	check->report(check->arg, text);
+}
+
+static void expect_port(struct check *check, const struct tp_addr *address, uint8_t state)
+{
+	char text[TP_ADDR_TEXT];
+	uint8_t local;
+
+	if (tp_table_find_local(check->flows->table, address, &local) < 0)
+		differ(check, "%s is not among the local addresses", tp_addr_text(address, text));
+	else
+		check->ports[local][address->port] = state;
+}
+
+static void expect_record(struct check *check, const struct record *record,
+	struct tp_flow_spec *spec, const struct alloc_relay *relay)
+{
+	if (record->is_missing) {
+		check->missing++;
+		expect_port(check, &relay->address, TP_PORT_SLOW);
+		return;
+	}
+	spec->next_hop = record->next_hop;
+	if (record->slot == RECORD_NO_SLOT)
+		differ(check, "allocation %u: a flow is neither placed nor missing",
+			spec->allocation);
+	else
+		tp_audit_expect(check->audit, record->slot, spec);
+}
+
+static void expect_permission(struct check *check, const struct alloc_permission *permission)
+{
+	const struct permission_flows *f = permission->flows;
+	struct tp_flow_spec spec;
+
+	spec_of_permission(check->flows->table, permission, &spec);
+	if (f)
+		expect_record(check, &f->record, &spec, permission->relay);
+	else
+		differ(check, "allocation %u: a permission without flow", spec.allocation);
+}
+
+static void expect_channel(struct check *check, const struct alloc_channel *channel)
+{
+	const struct channel_flows *f = channel->flows;
+	const struct tp_table *table = check->flows->table;
+	struct tp_flow_spec to_peer, to_client;
+
+	spec_to_peer(table, channel, &to_peer);
+	/* Not from our own index: that may be what is wrong. */
+	spec_to_client(table, channel, alloc_find_permission(channel->relay, &channel->peer, 0),
+		&to_client);
+	if (!f) {
+		differ(check, "allocation %u: channel 0x%x without flows", to_peer.allocation,
+			channel->number);
+		return;
+	}
+	expect_record(check, &f->to_peer, &to_peer, channel->relay);
+	expect_record(check, &f->to_client, &to_client, channel->relay);
+}
+
+static void expect_relay(struct check *check, const struct alloc_relay *relay)
+{
+	expect_port(check, &relay->address, TP_PORT_RELAY);
+	for (struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next)
+		expect_permission(check, p);
+	for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next)
+		expect_channel(check, c);
+}
+
+static void expect_everything(struct check *check, struct allocation *allocations)
+{
+	for (size_t i = 0; i < check->flows->listeners_count; i++)
+		expect_port(check, &check->flows->listeners[i], TP_PORT_LISTENER);
+	for (struct allocation *a = allocations; a; a = a->by_id.next)
+		for (size_t i = 0; i < ALLOC_RELAYS; i++)
+			if (a->relays[i])
+				expect_relay(check, a->relays[i]);
+}
+
+static void compare_ports(struct check *check)
+{
+	const struct tp_table *table = check->flows->table;
+
+	for (unsigned local = 0; local < TP_LOCALS_MAX; local++) {
+		for (unsigned port = 0; port <= UINT16_MAX; port++) {
+			unsigned is = tp_table_port(table, (uint8_t)local, (uint16_t)port);
+			unsigned should = check->ports[local][port];
+
+			if (is != should)
+				differ(check, "port %u of local address %u: state %u, not %u", port,
+					local, is, should);
+		}
+	}
+}
+
+uint32_t flows_audit(const struct flows *flows, struct allocation *allocations,
+	void (*report)(void *arg, const char *text), void *arg)
+{
+	TP_AUTO_FREE uint8_t(*ports)[65536] = calloc(TP_LOCALS_MAX, sizeof(*ports));
+	struct check check = {.flows = flows, .ports = ports, .report = report, .arg = arg};
+	int err = ports ? tp_audit_begin(flows->table, &check.audit) : -ENOMEM;
+	uint32_t unplaced = tp_table_unplaced(flows->table);
+
+	if (err) {
+		differ(&check, "the audit could not be made: %s", strerror(-err));
+		return check.differences;
+	}
+	expect_everything(&check, allocations);
+	compare_ports(&check);
+	if (unplaced != check.missing)
+		differ(&check, "the table counts %u flows without slot, %u are", unplaced,
+			check.missing);
+	return check.differences + tp_audit_end(check.audit, report, arg);
+}

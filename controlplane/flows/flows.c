@@ -1,0 +1,424 @@
+/*
+ * Grants and revocations as flows in the shared table. A record is made at the first grant and
+ * lives until the revocation; whether the table has room for it is another matter. One thread;
+ * nothing blocks.
+ */
+#include "flows.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "record.h"
+#include "spec.h"
+
+#include <errno.h>
+
+/* Missing flows tried again per sweep: enough to recover within seconds, little when all is full.
+ */
+#define SWEEP_TRIES 512
+
+#define CONTAINER(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+
+static struct tp_log_limit log_limit;
+
+int flows_new(struct tp_table *table, struct route *route, struct flows **out)
+{
+	struct flows *flows = calloc(1, sizeof(*flows));
+
+	if (!flows)
+		return -ENOMEM;
+	flows->table = table;
+	flows->route = route;
+	TAILQ_INIT(&flows->missing);
+	flows->missing_by_port = calloc(TP_LOCALS_MAX, sizeof(*flows->missing_by_port));
+	if (!flows->missing_by_port) {
+		flows_free(flows);
+		return -ENOMEM;
+	}
+	*out = flows;
+	return 0;
+}
+
+static void close_everything(struct flows *flows)
+{
+	struct peer *peer, *next;
+
+	HASH_ITER(hh, flows->peers, peer, next) {
+		struct permission_flows *permission = peer->permission;
+		struct channel_flows *channel, *after;
+
+		/* The peer goes with the last of them. */
+		for (channel = LIST_FIRST(&peer->channels); channel; channel = after) {
+			after = LIST_NEXT(channel, link);
+			flows_revoke_channel(flows, channel->to_peer.channel);
+		}
+		if (permission)
+			flows_revoke_permission(flows, permission->record.permission);
+	}
+}
+
+void flows_free(struct flows *flows)
+{
+	if (!flows)
+		return;
+	close_everything(flows);
+	free(flows->listeners);
+	free(flows->missing_by_port);
+	free(flows);
+}
+
+static int own_port(struct flows *flows, const struct tp_addr *address, enum tp_port_state state)
+{
+	uint8_t local;
+	int err = tp_table_add_local(flows->table, address, &local);
+
+	if (!err)
+		tp_table_set_port(flows->table, local, address->port, state);
+	return err;
+}
+
+int flows_own_listener(struct flows *flows, const struct tp_addr *listener)
+{
+	struct tp_addr *list =
+		reallocarray(flows->listeners, flows->listeners_count + 1, sizeof(*list));
+	int err;
+
+	if (!list)
+		return -ENOMEM;
+	flows->listeners = list;
+	err = own_port(flows, listener, TP_PORT_LISTENER);
+	if (!err)
+		list[flows->listeners_count++] = *listener;
+	return err;
+}
+
+int flows_open_relay(struct flows *flows, struct alloc_relay *relay)
+{
+	return own_port(flows, &relay->address, TP_PORT_RELAY);
+}
+
+void flows_close_relay(struct flows *flows, struct alloc_relay *relay)
+{
+	uint8_t local;
+
+	/* Whoever ended it has ended these before, as a rule. */
+	for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next)
+		flows_revoke_channel(flows, c);
+	for (struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next)
+		flows_revoke_permission(flows, p);
+	if (tp_table_find_local(flows->table, &relay->address, &local) == 0)
+		tp_table_set_port(flows->table, local, relay->address.port, TP_PORT_NOT_OURS);
+}
+
+static struct peer *find_or_add_peer(
+	struct flows *flows, const struct alloc_relay *relay, const struct tp_addr *ip)
+{
+	struct peer_key key = {.relay = relay};
+	struct peer *peer;
+
+	memcpy(key.ip, ip->ip, sizeof(key.ip));
+	HASH_FIND(hh, flows->peers, &key, sizeof(key), peer);
+	if (peer)
+		return peer;
+	peer = calloc(1, sizeof(*peer));
+	if (!peer)
+		return NULL;
+	peer->key = key;
+	LIST_INIT(&peer->channels);
+	HASH_ADD(hh, flows->peers, key, sizeof(peer->key), peer);
+	if (!peer->hh.tbl) {
+		free(peer);
+		return NULL;
+	}
+	return peer;
+}
+
+static void drop_peer_if_unused(struct flows *flows, struct peer *peer)
+{
+	if (peer->permission || !LIST_EMPTY(&peer->channels))
+		return;
+	HASH_DEL(flows->peers, peer);
+	free(peer);
+}
+
+static const struct alloc_permission *permission_of(const struct record *to_client)
+{
+	const struct channel_flows *channel = CONTAINER(to_client, struct channel_flows, to_client);
+
+	return channel->peer->permission ? channel->peer->permission->record.permission : NULL;
+}
+
+static void describe(const struct record *record, struct tp_flow_spec *out)
+{
+	const struct tp_table *table = record->flows->table;
+
+	switch (record->kind) {
+	case TP_FLOW_PERMISSION:
+		spec_of_permission(table, record->permission, out);
+		break;
+	case TP_FLOW_CHANNEL:
+		spec_to_peer(table, record->channel, out);
+		break;
+	default:
+		spec_to_client(table, record->channel, permission_of(record), out);
+		break;
+	}
+	out->next_hop = record->next_hop;
+}
+
+static struct alloc_relay *relay_of(const struct record *record)
+{
+	return record->kind == TP_FLOW_PERMISSION ? record->permission->relay
+						  : record->channel->relay;
+}
+
+/* A relay port with a missing flow is served by the sockets as a whole. */
+static void set_missing(struct record *record, bool missing)
+{
+	struct flows *flows = record->flows;
+	const struct tp_addr *address = &relay_of(record)->address;
+	uint32_t *count;
+	uint8_t local;
+
+	record->is_missing = missing;
+	if (missing)
+		TAILQ_INSERT_TAIL(&flows->missing, record, missing);
+	else
+		TAILQ_REMOVE(&flows->missing, record, missing);
+	if (tp_table_find_local(flows->table, address, &local) < 0)
+		return;
+	count = &flows->missing_by_port[local][address->port];
+	*count += missing ? 1 : -1U;
+	if (*count == (missing ? 1 : 0))
+		tp_table_set_port(
+			flows->table, local, address->port, missing ? TP_PORT_SLOW : TP_PORT_RELAY);
+}
+
+static void place(struct record *record)
+{
+	struct tp_table *table = record->flows->table;
+	struct tp_flow_spec spec;
+	int err;
+
+	describe(record, &spec);
+	err = tp_table_publish(table, &spec, &record->slot);
+	if (err && err != -ENOSPC) {
+		if (tp_log_allowed(&log_limit))
+			tp_error("flows: allocation %u: cannot publish: %s", spec.allocation,
+				strerror(-err));
+		return;
+	}
+	/* The table counts every failure; a flow is to be counted once. */
+	if (record->is_missing)
+		tp_table_forget_unplaced(table);
+	if (record->is_missing != (err == -ENOSPC))
+		set_missing(record, err == -ENOSPC);
+}
+
+/* Brings the flow in step with the object; places it where that has not happened yet. */
+static void refresh(struct record *record)
+{
+	struct tp_flow_spec spec;
+
+	if (record->slot == RECORD_NO_SLOT) {
+		place(record);
+		return;
+	}
+	describe(record, &spec);
+	tp_table_set_expiry(record->flows->table, record->slot, spec.expires_ns);
+}
+
+static struct tp_flow_counters withdraw(struct record *record)
+{
+	struct flows *flows = record->flows;
+	struct tp_flow_counters last = {0};
+
+	if (record->slot != RECORD_NO_SLOT)
+		last = tp_table_retire(flows->table, record->slot, tp_clock_now_ns());
+	if (record->is_missing) {
+		tp_table_forget_unplaced(flows->table);
+		set_missing(record, false);
+	}
+	/* After the flow: the number of its next hop starts resting here. */
+	route_unfollow(flows->route, &record->user);
+	return last;
+}
+
+static void on_next_hop(struct route_user *user, uint16_t next_hop)
+{
+	struct record *record = CONTAINER(user, struct record, user);
+
+	record->next_hop = next_hop;
+	if (record->slot != RECORD_NO_SLOT)
+		tp_table_set_next_hop(record->flows->table, record->slot, next_hop);
+}
+
+static void init_record(struct record *record, struct flows *flows, enum tp_flow_kind kind)
+{
+	*record = (struct record){
+		.flows = flows,
+		.kind = (uint8_t)kind,
+		.slot = RECORD_NO_SLOT,
+		.next_hop = TP_NO_NEXT_HOP_YET,
+		.user.changed = on_next_hop,
+	};
+}
+
+static void refresh_channels(struct peer *peer)
+{
+	struct channel_flows *channel;
+
+	LIST_FOREACH(channel, &peer->channels, link) {
+		refresh(&channel->to_client);
+	}
+}
+
+static struct permission_flows *begin_permission(
+	struct flows *flows, struct alloc_permission *permission)
+{
+	TP_AUTO_FREE struct permission_flows *f = calloc(1, sizeof(*f));
+
+	if (f)
+		f->peer = find_or_add_peer(flows, permission->relay, &permission->peer);
+	if (!f || !f->peer)
+		return NULL;
+	init_record(&f->record, flows, TP_FLOW_PERMISSION);
+	f->record.permission = permission;
+	f->peer->permission = f;
+	permission->flows = f;
+	return TP_TAKE(f);
+}
+
+void flows_grant_permission(struct flows *flows, struct alloc_permission *permission)
+{
+	struct permission_flows *f = permission->flows;
+
+	if (!f)
+		f = begin_permission(flows, permission);
+	if (!f) {
+		tp_error("flows: out of memory: a permission is left out");
+		return;
+	}
+	refresh(&f->record);
+	refresh_channels(f->peer);
+}
+
+void flows_revoke_permission(struct flows *flows, struct alloc_permission *permission)
+{
+	struct permission_flows *f = permission->flows;
+
+	if (!f)
+		return;
+	permission->flows = NULL;
+	withdraw(&f->record);
+	f->peer->permission = NULL;
+	refresh_channels(f->peer);
+	drop_peer_if_unused(flows, f->peer);
+	free(f);
+}
+
+static void follow(struct channel_flows *f)
+{
+	const struct alloc_channel *channel = f->to_peer.channel;
+	const struct alloc_tuple *tuple = &channel->relay->allocation->tuple;
+	struct route *route = f->to_peer.flows->route;
+
+	if (!spec_has_next_hop(channel))
+		return;
+	f->to_peer.next_hop =
+		route_follow(route, &f->to_peer.user, &channel->peer, &channel->relay->address);
+	f->to_client.next_hop =
+		route_follow(route, &f->to_client.user, &tuple->client, &tuple->server);
+}
+
+static struct channel_flows *begin_channel(struct flows *flows, struct alloc_channel *channel)
+{
+	TP_AUTO_FREE struct channel_flows *f = calloc(1, sizeof(*f));
+
+	if (f)
+		f->peer = find_or_add_peer(flows, channel->relay, &channel->peer);
+	if (!f || !f->peer)
+		return NULL;
+	init_record(&f->to_peer, flows, TP_FLOW_CHANNEL);
+	init_record(&f->to_client, flows, TP_FLOW_PEER);
+	f->to_peer.channel = f->to_client.channel = channel;
+	LIST_INSERT_HEAD(&f->peer->channels, f, link);
+	channel->flows = f;
+	follow(f);
+	return TP_TAKE(f);
+}
+
+void flows_grant_channel(struct flows *flows, struct alloc_channel *channel)
+{
+	struct channel_flows *f = channel->flows;
+
+	if (!f)
+		f = begin_channel(flows, channel);
+	if (!f) {
+		tp_error("flows: out of memory: a channel is left out");
+		return;
+	}
+	refresh(&f->to_peer);
+	refresh(&f->to_client);
+}
+
+static void add_counters(struct alloc_traffic *sum, struct tp_flow_counters counted)
+{
+	sum->packets += counted.packets;
+	sum->bytes += counted.bytes;
+}
+
+void flows_revoke_channel(struct flows *flows, struct alloc_channel *channel)
+{
+	struct channel_flows *f = channel->flows;
+	struct allocation *allocation = channel->relay->allocation;
+
+	if (!f)
+		return;
+	channel->flows = NULL;
+	add_counters(&allocation->sent, withdraw(&f->to_peer));
+	add_counters(&allocation->received, withdraw(&f->to_client));
+	LIST_REMOVE(f, link);
+	drop_peer_if_unused(flows, f->peer);
+	free(f);
+}
+
+static void add_live(
+	const struct tp_table *table, const struct record *record, struct alloc_traffic *sum)
+{
+	if (record->slot != RECORD_NO_SLOT)
+		add_counters(sum, tp_table_counters(table, record->slot));
+}
+
+void flows_add_traffic(const struct flows *flows, const struct allocation *allocation,
+	struct alloc_traffic *sent, struct alloc_traffic *received)
+{
+	for (size_t i = 0; i < ALLOC_RELAYS; i++) {
+		const struct alloc_relay *relay = allocation->relays[i];
+
+		if (!relay)
+			continue;
+		for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next) {
+			const struct channel_flows *f = c->flows;
+
+			if (!f)
+				continue;
+			add_live(flows->table, &f->to_peer, sent);
+			add_live(flows->table, &f->to_client, received);
+		}
+	}
+}
+
+void flows_sweep(struct flows *flows, uint64_t now_ns)
+{
+	struct record *record;
+
+	tp_table_sweep(flows->table, now_ns);
+	for (int i = 0; i < SWEEP_TRIES && (record = TAILQ_FIRST(&flows->missing)); i++) {
+		place(record);
+		if (!record->is_missing)
+			continue;
+		TAILQ_REMOVE(&flows->missing, record, missing);
+		TAILQ_INSERT_TAIL(&flows->missing, record, missing);
+	}
+}

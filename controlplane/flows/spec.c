@@ -1,0 +1,80 @@
+/* Allocations as flow specifications. Pure. */
+#include "spec.h"
+
+bool spec_has_next_hop(const struct alloc_channel *channel)
+{
+	const struct alloc_relay *relay = channel->relay;
+
+	return relay->allocation->tuple.transport == ALLOC_UDP &&
+	       relay->allocation->tuple.client.family == relay->address.family;
+}
+
+static struct tp_flow_side side(const struct tp_table *table, const struct tp_addr *remote,
+	const struct tp_addr *local, uint16_t channel)
+{
+	struct tp_flow_side out = {
+		.remote = *remote,
+		.local_port = local->port,
+		.channel = channel,
+	};
+
+	/* flows_own_listener() and flows_open_relay() have seen to it that there is one. */
+	tp_table_find_local(table, local, &out.local);
+	return out;
+}
+
+void spec_of_permission(const struct tp_table *table, const struct alloc_permission *permission,
+	struct tp_flow_spec *out)
+{
+	const struct alloc_relay *relay = permission->relay;
+
+	*out = (struct tp_flow_spec){
+		.kind = TP_FLOW_PERMISSION,
+		.in = side(table, &permission->peer, &relay->address, 0),
+		.expires_ns = permission->expires_ns,
+		.allocation = relay->allocation->id,
+	};
+	out->in.remote.port = 0;
+}
+
+static struct tp_flow_side client_side(
+	const struct tp_table *table, const struct alloc_channel *channel)
+{
+	const struct alloc_tuple *tuple = &channel->relay->allocation->tuple;
+
+	return side(table, &tuple->client, &tuple->server, channel->number);
+}
+
+static struct tp_flow_side peer_side(
+	const struct tp_table *table, const struct alloc_channel *channel)
+{
+	return side(table, &channel->peer, &channel->relay->address, 0);
+}
+
+void spec_to_peer(
+	const struct tp_table *table, const struct alloc_channel *channel, struct tp_flow_spec *out)
+{
+	*out = (struct tp_flow_spec){
+		.kind = TP_FLOW_CHANNEL,
+		.in = client_side(table, channel),
+		.out = peer_side(table, channel),
+		.expires_ns = channel->expires_ns,
+		.allocation = channel->relay->allocation->id,
+	};
+}
+
+void spec_to_client(const struct tp_table *table, const struct alloc_channel *channel,
+	const struct alloc_permission *permission, struct tp_flow_spec *out)
+{
+	/* Long past: without a permission nothing of the peer is relayed (RFC 8656, 12.7). */
+	uint64_t permitted_ns = permission ? permission->expires_ns : 0;
+
+	*out = (struct tp_flow_spec){
+		.kind = TP_FLOW_PEER,
+		.in = peer_side(table, channel),
+		.out = client_side(table, channel),
+		.expires_ns =
+			permitted_ns < channel->expires_ns ? permitted_ns : channel->expires_ns,
+		.allocation = channel->relay->allocation->id,
+	};
+}

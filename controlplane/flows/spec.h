@@ -1,0 +1,21 @@
+/*
+ * What the table should say, computed from alloc/ alone: flows.c publishes it, audit.c compares
+ * with it. Everything but the next hop, which only route/ knows.
+ */
+#pragma once
+
+#include "flows.h"
+
+/* Channels between families and others that only the sockets relay have no next hop to follow. */
+bool spec_has_next_hop(const struct alloc_channel *channel);
+
+void spec_of_permission(const struct tp_table *table, const struct alloc_permission *permission,
+	struct tp_flow_spec *out);
+
+/* TP_FLOW_CHANNEL */
+void spec_to_peer(const struct tp_table *table, const struct alloc_channel *channel,
+	struct tp_flow_spec *out);
+
+/* TP_FLOW_PEER. permission: that of the peer's address; NULL: there is none. */
+void spec_to_client(const struct tp_table *table, const struct alloc_channel *channel,
+	const struct alloc_permission *permission, struct tp_flow_spec *out);
