@@ -1,0 +1,44 @@
+/* What the parts of config/ share while a configuration is read. */
+#pragma once
+
+#include "config.h"
+#include "document.h"
+
+/* Text that struct config points into. */
+struct config_source {
+	struct document doc;
+	struct raw_config *raw;
+
+	struct document users_doc; /* users_file */
+	struct raw_user *raw_users;
+	unsigned raw_users_count;
+
+	struct document_text secrets; /* secrets_file, cut into lines */
+	char *secrets_path;
+};
+
+struct loader {
+	struct config *config;
+	struct config_source *source;
+	const struct raw_config *raw;
+	char *error; /* CONFIG_ERROR_SIZE */
+};
+
+/* Describes what is wrong at `key`; returns -EINVAL. */
+__attribute__((format(printf, 3, 4))) int loader_fail(
+	struct loader *l, const char *key, const char *format, ...);
+__attribute__((format(printf, 4, 5))) int loader_fail_in(
+	struct loader *l, const struct document *doc, const char *key, const char *format, ...);
+/* The same as a warning; -ENOMEM. */
+__attribute__((format(printf, 3, 4))) int loader_warn(
+	struct loader *l, const char *key, const char *format, ...);
+int loader_out_of_memory(struct loader *l);
+
+/* Users and secrets, from the file itself and from the files it names: config->auth. */
+int credentials_load(struct loader *l);
+void credentials_free(struct config *config);
+
+/* libcyaml with our settings. */
+int loader_parse(const struct document *doc, const cyaml_schema_value_t *schema, void *out,
+	unsigned *out_count);
+void loader_forget(const cyaml_schema_value_t *schema, void *data, unsigned count);

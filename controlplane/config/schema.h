@@ -1,0 +1,72 @@
+/*
+ * The shape of the configuration files, as libcyaml loads them: every scalar stays text, because
+ * units, ranges and what is right instead are ours to say. NULL or a count of 0: the key is absent.
+ */
+#pragma once
+
+#include <cyaml/cyaml.h>
+#include <stdint.h>
+
+struct raw_listener {
+	char *transport, *address, *port;
+};
+
+struct raw_relay_address {
+	char *address, *external;
+};
+
+struct raw_user {
+	char *name, *password;
+};
+
+struct raw_config {
+	char *realm;
+	struct raw_listener *listen;
+	uint32_t listen_count;
+	struct {
+		struct raw_relay_address *addresses;
+		uint32_t addresses_count;
+		char *ports;
+	} relay;
+	struct {
+		struct raw_user *users;
+		uint32_t users_count;
+		char *users_file;
+		char **secrets;
+		uint32_t secrets_count;
+		char *secrets_file;
+		char *nonce_lifetime;
+	} auth;
+	struct {
+		char **allow;
+		uint32_t allow_count;
+		char **deny;
+		uint32_t deny_count;
+	} peers;
+	struct {
+		char *allocations, *allocations_per_user;
+		char *permissions_per_allocation, *channels_per_allocation;
+		char *unauthenticated_replies_per_source;
+		char *lifetime_default, *lifetime_max;
+		char *permission_lifetime, *channel_lifetime;
+	} limits;
+	struct {
+		char *rfc5766_channels;
+	} compat;
+	struct {
+		char *engine;
+		char **interfaces;
+		uint32_t interfaces_count;
+		char *xdp_mode, *flows;
+	} dataplane;
+	struct {
+		char *socket, *group, *readonly_socket, *readonly_group, *workers;
+	} control;
+	struct {
+		char *level, *format;
+	} log;
+};
+
+/* A key of type CYAML_IGNORE is known but not implemented yet. */
+extern const cyaml_schema_value_t schema_config;
+extern const cyaml_schema_value_t schema_users; /* users_file: a list at the top */
