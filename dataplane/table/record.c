@@ -4,6 +4,8 @@
  */
 #include "private.h"
 
+#include "dataplane/core/checksum.h"
+
 #include <errno.h>
 
 static const uint8_t mapped_prefix[12] = {[10] = 0xff, [11] = 0xff};
@@ -37,40 +39,6 @@ static bool spec_is_valid(const struct tp_table *table, const struct tp_flow_spe
 		break;
 	}
 	return false;
-}
-
-/* Folded 64-bit sum of 16-bit words in wire order; v4-mapped's ffff is one's complement zero. */
-static uint64_t sum_words(const void *data, size_t len)
-{
-	const uint8_t *bytes = data;
-	uint64_t sum = 0;
-
-	for (size_t i = 0; i < len; i += 2) {
-		uint16_t word;
-
-		memcpy(&word, bytes + i, sizeof(word));
-		sum += word;
-	}
-	return sum;
-}
-
-static uint16_t fold(uint64_t sum)
-{
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)sum;
-}
-
-static uint16_t sum_delta(const struct tp_table *table, const struct tp_flow *record)
-{
-	const struct tp_flow_key *in = &record->key;
-	const struct tp_flow_value *out = &record->value;
-	uint64_t old = sum_words(in->remote, 16) + sum_words(table->locals[in->local].ip, 16) +
-		       in->remote_port.be + in->local_port.be + in->channel.be;
-	uint64_t new = sum_words(out->remote, 16) + sum_words(table->locals[out->local].ip, 16) +
-		       out->remote_port.be + out->local_port.be + out->channel.be;
-
-	return fold(new + (uint16_t)~fold(old));
 }
 
 /* Never 0: RFC 6437 reads that as "not labelled". */
@@ -115,7 +83,8 @@ int tp_record_encode(
 		record.value.local_port = tp_to_be16(spec->out.local_port);
 		record.value.channel = tp_to_be16(spec->out.channel);
 		record.value.local = spec->out.local;
-		record.sum_delta = sum_delta(table, &record);
+		record.sum_delta = tp_flow_sum_delta(&record.key, &record.value,
+			&table->locals[record.key.local], &table->locals[record.value.local]);
 		record.label = label_of(table, &record.value);
 	}
 	*out = record;
