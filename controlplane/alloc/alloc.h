@@ -7,10 +7,17 @@
 #pragma once
 
 #include "base/addr.h"
+#include "base/hash.h"
+#include "controlplane/alloc/ports.h"
 #include "controlplane/alloc/timer.h"
 #include "controlplane/auth/auth.h"
 
 #include <sys/queue.h>
+
+/* Strangers choose the keys of every table here (threat R11). Random from the first store on. */
+extern struct tp_hash_key alloc_hash_key;
+#define HASH_FUNCTION(key, len, hash)                                                              \
+	((hash) = (unsigned int)tp_siphash(&alloc_hash_key, (key), (len)))
 #include <uthash.h>
 
 enum alloc_transport { ALLOC_UDP = 17 };
@@ -24,6 +31,8 @@ struct alloc_tuple {
 
 struct allocation;
 struct alloc_relay;
+struct alloc_store;
+struct alloc_user;
 
 struct alloc_traffic {
 	uint64_t packets;
@@ -63,6 +72,8 @@ struct alloc_relay {
 	uint32_t permissions_count;
 	struct timer timer;
 	uint64_t expires_ns;
+	uint8_t pool; /* which of the store's addresses */
+	bool open;    /* set by whoever opened a socket for it */
 	void *socket; /* the transport's side of it */
 };
 
@@ -83,4 +94,108 @@ struct allocation {
 	uint8_t token[8];                          /* RESERVATION-TOKEN given out, if has_token */
 	bool has_token;
 	struct alloc_traffic sent, received; /* slow path, and flows that have ended */
+
+	/* RFC 8656, 7.2: the family that a dual Allocate did not get, and why; 0 = none. */
+	uint8_t missing_family; /* enum tp_family */
+	enum stun_code missing_code;
+
+	uint64_t icmp_window_ns; /* budget of ICMP reports: since when, and how many */
+	uint32_t icmp_count;
+
+	struct alloc_store *store;
+	struct alloc_user *user; /* whose quota it is taken from */
 };
+
+struct alloc_settings {
+	const struct tp_addr *addresses; /* relay addresses, ports ignored: the pools */
+	size_t addresses_count;
+	uint16_t port_min, port_max;
+	/* 0: no limit */
+	uint32_t allocations_max;
+	uint32_t allocations_per_user;
+	uint32_t permissions_per_allocation;
+	uint32_t channels_per_allocation;
+};
+
+/* Called before the object is freed, whatever ended it: channels and permissions of a relay first,
+ * then the relay. They must not change the store. */
+struct alloc_hooks {
+	void *context;
+	void (*end_channel)(void *context, struct alloc_channel *channel);
+	void (*end_permission)(void *context, struct alloc_permission *permission);
+	void (*end_relay)(void *context, struct alloc_relay *relay);
+};
+
+int alloc_store_new(const struct alloc_settings *settings, const struct alloc_hooks *hooks,
+	uint64_t now_ns, struct alloc_store **out);
+/* Deletes every allocation, then frees. */
+void alloc_store_free(struct alloc_store *store);
+
+/* Sets the store's time and ends what is due at it. */
+void alloc_store_advance(struct alloc_store *store, uint64_t now_ns);
+uint64_t alloc_store_next(const struct alloc_store *store);
+
+/* What is due but not yet swept is not found. */
+struct allocation *alloc_find(
+	const struct alloc_store *store, const struct alloc_tuple *tuple, uint64_t now_ns);
+struct alloc_relay *alloc_find_relay(
+	const struct alloc_store *store, const struct tp_addr *address, uint64_t now_ns);
+struct allocation *alloc_find_id(const struct alloc_store *store, uint32_t id);
+struct allocation *alloc_all(struct alloc_store *store); /* uthash head, by_id */
+uint32_t alloc_count(const struct alloc_store *store);
+/* Ports that relays or reservations hold. */
+size_t alloc_ports_in_use(const struct alloc_store *store);
+
+/*
+ * An allocation without relays, already in the tables and counted. -EDQUOT: the user's quota;
+ * -ENOSPC: the server's; -ENOMEM.
+ */
+int alloc_new(struct alloc_store *store, const struct alloc_tuple *tuple,
+	const struct auth_identity *identity, struct allocation **out);
+void alloc_delete(struct allocation *a);
+
+/*
+ * Adds the relay of the pool's family, which the allocation must not have yet. PORTS_PAIR makes
+ * the reservation too and sets the allocation's token. -ENOSPC: no such port; -EDQUOT: too many
+ * reservations of this user; -ENOMEM.
+ */
+int alloc_add_relay(struct allocation *a, uint8_t pool, enum ports_wish wish, uint64_t expires_ns,
+	struct alloc_relay **out);
+/* The same from a reservation. -ENOENT: unknown, lapsed, used, or another user's (N16). */
+int alloc_redeem(struct allocation *a, const uint8_t token[8], uint64_t expires_ns,
+	struct alloc_relay **out);
+/* Takes back the reservation that the allocation has made, if any. */
+void alloc_unreserve(struct allocation *a);
+void alloc_extend_relay(struct alloc_relay *relay, uint64_t expires_ns);
+/* The allocation stays, if only without relays: its caller decides. */
+void alloc_delete_relay(struct alloc_relay *relay);
+bool alloc_has_relays(const struct allocation *a);
+
+/* Could `more` new permissions (channels) be added? */
+bool alloc_room_for_permissions(const struct allocation *a, uint32_t more);
+bool alloc_room_for_channel(const struct allocation *a);
+/* Installs or refreshes; the port of `peer` is ignored. -ENOSPC: the limit; -ENOMEM. */
+int alloc_permit(struct alloc_relay *relay, const struct tp_addr *peer, uint64_t expires_ns,
+	struct alloc_permission **out);
+struct alloc_permission *alloc_find_permission(
+	const struct alloc_relay *relay, const struct tp_addr *peer, uint64_t now_ns);
+void alloc_delete_permission(struct alloc_permission *permission);
+
+/* A new channel; number and peer must both be unbound. -ENOSPC: the limit; -ENOMEM. */
+int alloc_bind(struct alloc_relay *relay, uint16_t number, const struct tp_addr *peer,
+	uint64_t expires_ns, struct alloc_channel **out);
+void alloc_extend_channel(struct alloc_channel *channel, uint64_t expires_ns);
+struct alloc_channel *alloc_find_channel(
+	const struct allocation *a, uint16_t number, uint64_t now_ns);
+struct alloc_channel *alloc_find_channel_to(
+	const struct alloc_relay *relay, const struct tp_addr *peer, uint64_t now_ns);
+void alloc_delete_channel(struct alloc_channel *channel);
+
+/*
+ * A bounded memory of requests that have ended allocations or whose allocation has ended: a copy
+ * of one, late or replayed, must not work again (TURN-7.2-34, threat N20).
+ */
+void alloc_remember(struct alloc_store *store, const struct alloc_tuple *tuple,
+	const uint8_t transaction[STUN_TRANSACTION_LEN]);
+bool alloc_remembers(const struct alloc_store *store, const struct alloc_tuple *tuple,
+	const uint8_t transaction[STUN_TRANSACTION_LEN]);

@@ -1,0 +1,363 @@
+/*
+ * The store: allocations and their relays, found by 5-tuple, id and relayed address. It owns all
+ * of them. One thread; nothing blocks.
+ */
+#include "store.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <sys/random.h>
+
+#include "base/cleanup.h"
+
+struct tp_hash_key alloc_hash_key;
+
+#define CONTAINER(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+
+static int add_pools(struct alloc_store *store, const struct alloc_settings *settings)
+{
+	store->pools = calloc(settings->addresses_count, sizeof(*store->pools));
+	if (!store->pools)
+		return -ENOMEM;
+	for (size_t i = 0; i < settings->addresses_count; i++) {
+		struct alloc_pool *pool = &store->pools[i];
+		int r = ports_new(settings->port_min, settings->port_max, &pool->ports);
+
+		if (r < 0)
+			return r;
+		pool->address = tp_addr_with_port(&settings->addresses[i], 0);
+		store->pools_count++;
+	}
+	return 0;
+}
+
+static void store_cleanup(struct alloc_store **store)
+{
+	alloc_store_free(*store);
+}
+
+int alloc_store_new(const struct alloc_settings *settings, const struct alloc_hooks *hooks,
+	uint64_t now_ns, struct alloc_store **out)
+{
+	TP_CLEANUP(store_cleanup) struct alloc_store *store = NULL;
+	int r;
+
+	/* A pool is named by one byte. */
+	if (settings->addresses_count == 0 || settings->addresses_count > UINT8_MAX)
+		return -EINVAL;
+	store = calloc(1, sizeof(*store));
+	if (!store)
+		return -ENOMEM;
+	store->limits = *settings;
+	store->limits.addresses = NULL;
+	store->hooks = *hooks;
+	store->now_ns = now_ns;
+	if (alloc_hash_key.k[0] == 0 &&
+		getrandom(&alloc_hash_key, sizeof(alloc_hash_key), 0) != sizeof(alloc_hash_key))
+		return -EIO;
+	r = timer_wheel_new(now_ns, &store->wheel);
+	if (r == 0)
+		r = add_pools(store, settings);
+	if (r == 0)
+		*out = TP_TAKE(store);
+	return r;
+}
+
+void alloc_store_free(struct alloc_store *store)
+{
+	struct allocation *a, *next;
+
+	if (!store)
+		return;
+	HASH_ITER(by_id, store->by_id, a, next)
+		alloc_delete(a);
+	alloc_reservations_free(store);
+	for (size_t i = 0; i < store->pools_count; i++)
+		ports_free(store->pools[i].ports);
+	free(store->pools);
+	timer_wheel_free(store->wheel);
+	free(store);
+}
+
+void alloc_store_advance(struct alloc_store *store, uint64_t now_ns)
+{
+	if (now_ns > store->now_ns)
+		store->now_ns = now_ns;
+	timer_wheel_advance(store->wheel, store->now_ns);
+}
+
+uint64_t alloc_store_next(const struct alloc_store *store)
+{
+	return timer_wheel_next(store->wheel);
+}
+
+struct allocation *alloc_find(
+	const struct alloc_store *store, const struct alloc_tuple *tuple, uint64_t now_ns)
+{
+	struct allocation *a;
+
+	HASH_FIND(by_tuple, store->by_tuple, tuple, sizeof(*tuple), a);
+	for (int i = 0; a && i < ALLOC_RELAYS; i++)
+		if (a->relays[i] && a->relays[i]->expires_ns > now_ns)
+			return a;
+	return NULL;
+}
+
+struct alloc_relay *alloc_find_relay(
+	const struct alloc_store *store, const struct tp_addr *address, uint64_t now_ns)
+{
+	struct alloc_relay *relay;
+
+	HASH_FIND(by_address, store->by_address, address, sizeof(*address), relay);
+	return relay && relay->expires_ns > now_ns ? relay : NULL;
+}
+
+struct allocation *alloc_find_id(const struct alloc_store *store, uint32_t id)
+{
+	struct allocation *a;
+
+	HASH_FIND(by_id, store->by_id, &id, sizeof(id), a);
+	return a;
+}
+
+struct allocation *alloc_all(struct alloc_store *store)
+{
+	return store->by_id;
+}
+
+uint32_t alloc_count(const struct alloc_store *store)
+{
+	return HASH_CNT(by_id, store->by_id);
+}
+
+size_t alloc_ports_in_use(const struct alloc_store *store)
+{
+	size_t sum = 0;
+
+	for (size_t i = 0; i < store->pools_count; i++)
+		sum += ports_in_use(store->pools[i].ports);
+	return sum;
+}
+
+static uint32_t unused_id(struct alloc_store *store)
+{
+	do
+		store->last_id++;
+	while (store->last_id == 0 || alloc_find_id(store, store->last_id));
+	return store->last_id;
+}
+
+static int take_quota(struct alloc_store *store, struct allocation *a)
+{
+	uint32_t max = store->limits.allocations_max;
+	uint32_t per_user = store->limits.allocations_per_user;
+
+	if (max && alloc_count(store) >= max)
+		return -ENOSPC;
+	a->user = alloc_user_get(store, a->identity);
+	if (!a->user)
+		return -ENOMEM;
+	if (per_user && a->user->allocations >= per_user) {
+		alloc_user_put(store, a->user);
+		return -EDQUOT;
+	}
+	a->user->allocations++;
+	return 0;
+}
+
+static void give_quota(struct allocation *a)
+{
+	a->user->allocations--;
+	alloc_user_put(a->store, a->user);
+}
+
+static void free_allocation(struct allocation *a)
+{
+	if (!a)
+		return;
+	if (a->identity)
+		explicit_bzero(a->identity, sizeof(*a->identity));
+	free(a->identity);
+	free(a->channels);
+	free(a);
+}
+
+static void allocation_cleanup(struct allocation **a)
+{
+	free_allocation(*a);
+}
+
+static int add_to_tables(struct alloc_store *store, struct allocation *a)
+{
+	HASH_ADD(by_tuple, store->by_tuple, tuple, sizeof(a->tuple), a);
+	if (!a->by_tuple.tbl)
+		return -ENOMEM;
+	HASH_ADD(by_id, store->by_id, id, sizeof(a->id), a);
+	if (a->by_id.tbl)
+		return 0;
+	HASH_DELETE(by_tuple, store->by_tuple, a);
+	return -ENOMEM;
+}
+
+int alloc_new(struct alloc_store *store, const struct alloc_tuple *tuple,
+	const struct auth_identity *identity, struct allocation **out)
+{
+	TP_CLEANUP(allocation_cleanup) struct allocation *a = calloc(1, sizeof(*a));
+	int r;
+
+	if (!a)
+		return -ENOMEM;
+	a->identity = malloc(sizeof(*a->identity));
+	if (!a->identity)
+		return -ENOMEM;
+	*a->identity = *identity;
+	a->tuple = *tuple;
+	a->store = store;
+	r = take_quota(store, a);
+	if (r < 0)
+		return r;
+	a->id = unused_id(store);
+	r = add_to_tables(store, a);
+	if (r < 0) {
+		give_quota(a);
+		return r;
+	}
+	*out = TP_TAKE(a);
+	return 0;
+}
+
+void alloc_delete(struct allocation *a)
+{
+	struct alloc_store *store = a->store;
+
+	for (int i = 0; i < ALLOC_RELAYS; i++)
+		if (a->relays[i])
+			alloc_delete_relay(a->relays[i]);
+	if (a->request_hash != 0) /* else nobody was told of it */
+		alloc_remember(store, &a->tuple, a->transaction);
+	HASH_DELETE(by_tuple, store->by_tuple, a);
+	HASH_DELETE(by_id, store->by_id, a);
+	give_quota(a);
+	free_allocation(a);
+}
+
+static void relay_is_due(struct timer *timer, uint64_t now_ns)
+{
+	struct alloc_relay *relay = CONTAINER(timer, struct alloc_relay, timer);
+	struct allocation *a = relay->allocation;
+
+	(void)now_ns;
+	alloc_delete_relay(relay);
+	if (!alloc_has_relays(a))
+		alloc_delete(a);
+}
+
+int alloc_make_relay(struct allocation *a, uint8_t pool, uint16_t port, uint64_t expires_ns,
+	struct alloc_relay **out)
+{
+	struct alloc_store *store = a->store;
+	struct alloc_relay *relay = calloc(1, sizeof(*relay));
+
+	if (!relay)
+		return -ENOMEM;
+	relay->address = tp_addr_with_port(&store->pools[pool].address, port);
+	relay->external = relay->address;
+	relay->allocation = a;
+	relay->pool = pool;
+	relay->timer.fire = relay_is_due;
+	HASH_ADD(by_address, store->by_address, address, sizeof(relay->address), relay);
+	if (!relay->by_address.tbl) {
+		free(relay);
+		return -ENOMEM;
+	}
+	alloc_extend_relay(relay, expires_ns);
+	a->relays[relay->address.family == TP_IPV4 ? ALLOC_RELAY_V4 : ALLOC_RELAY_V6] = relay;
+	*out = relay;
+	return 0;
+}
+
+int alloc_add_relay(struct allocation *a, uint8_t pool, enum ports_wish wish, uint64_t expires_ns,
+	struct alloc_relay **out)
+{
+	struct alloc_store *store = a->store;
+	struct ports *ports = store->pools[pool].ports;
+	uint16_t port;
+	int r;
+
+	r = ports_take(ports, wish, store->now_ns, &port);
+	if (r < 0)
+		return r;
+	if (wish == PORTS_PAIR) {
+		r = alloc_reserve(a, pool, port + 1);
+		if (r < 0) {
+			ports_give(ports, port + 1, store->now_ns);
+			ports_give(ports, port, store->now_ns);
+			return r;
+		}
+	}
+	r = alloc_make_relay(a, pool, port, expires_ns, out);
+	if (r < 0) {
+		alloc_unreserve(a);
+		ports_give(ports, port, store->now_ns);
+	}
+	return r;
+}
+
+void alloc_extend_relay(struct alloc_relay *relay, uint64_t expires_ns)
+{
+	relay->expires_ns = expires_ns;
+	timer_arm(relay->allocation->store->wheel, &relay->timer, expires_ns);
+}
+
+void alloc_delete_relay(struct alloc_relay *relay)
+{
+	struct allocation *a = relay->allocation;
+	struct alloc_store *store = a->store;
+	struct alloc_channel *channel, *next_channel;
+	struct alloc_permission *permission, *next_permission;
+
+	HASH_ITER(by_peer, relay->channels, channel, next_channel)
+		alloc_delete_channel(channel);
+	HASH_ITER(by_ip, relay->permissions, permission, next_permission)
+		alloc_delete_permission(permission);
+	store->hooks.end_relay(store->hooks.context, relay);
+	timer_cancel(store->wheel, &relay->timer);
+	HASH_DELETE(by_address, store->by_address, relay);
+	a->relays[relay->address.family == TP_IPV4 ? ALLOC_RELAY_V4 : ALLOC_RELAY_V6] = NULL;
+	ports_give(store->pools[relay->pool].ports, relay->address.port, store->now_ns);
+	free(relay);
+}
+
+bool alloc_has_relays(const struct allocation *a)
+{
+	return a->relays[ALLOC_RELAY_V4] || a->relays[ALLOC_RELAY_V6];
+}
+
+static uint64_t past_hash(
+	const struct alloc_tuple *tuple, const uint8_t transaction[STUN_TRANSACTION_LEN])
+{
+	uint8_t key[sizeof(*tuple) + STUN_TRANSACTION_LEN];
+
+	memcpy(key, tuple, sizeof(*tuple));
+	memcpy(key + sizeof(*tuple), transaction, STUN_TRANSACTION_LEN);
+	return tp_siphash(&alloc_hash_key, key, sizeof(key)) | 1;
+}
+
+void alloc_remember(struct alloc_store *store, const struct alloc_tuple *tuple,
+	const uint8_t transaction[STUN_TRANSACTION_LEN])
+{
+	uint64_t hash = past_hash(tuple, transaction);
+	struct alloc_past *past = &store->past[(hash >> 1) % ALLOC_PAST_SIZE];
+
+	past->hash = hash;
+	past->until_ns = store->now_ns + ALLOC_PAST_NS;
+}
+
+bool alloc_remembers(const struct alloc_store *store, const struct alloc_tuple *tuple,
+	const uint8_t transaction[STUN_TRANSACTION_LEN])
+{
+	uint64_t hash = past_hash(tuple, transaction);
+	const struct alloc_past *past = &store->past[(hash >> 1) % ALLOC_PAST_SIZE];
+
+	return past->hash == hash && past->until_ns > store->now_ns;
+}
