@@ -30,13 +30,20 @@ struct turn_settings {
 
 struct turn_server;
 
-/* auth, policy and effects stay the caller's and must outlive the server. */
+/*
+ * auth, policy and effects stay the caller's and must outlive the server. Tells the policy which
+ * addresses are relay addresses (the bound ones and the external ones).
+ */
 int turn_server_new(const struct turn_settings *settings, struct auth *auth, struct policy *policy,
 	const struct turn_effects *effects, uint64_t now_ns, struct turn_server **out);
 /* Ends every allocation (effects are called), then frees. */
 void turn_server_free(struct turn_server *server);
 
-/* A datagram as it came: its marks, and where it is. */
+/*
+ * A datagram as it came: its marks, and where it is. Behind bytes[len] TURN_PACKET_ROOM more bytes
+ * must be writable: the padding of a Data indication goes there, so that nothing is copied.
+ */
+#define TURN_PACKET_ROOM 4
 struct turn_packet {
 	uint8_t *bytes;
 	size_t len;
@@ -66,6 +73,12 @@ struct allocation *turn_server_allocations(struct turn_server *server); /* uthas
 struct allocation *turn_server_find(struct turn_server *server, uint32_t id);
 void turn_server_delete(struct turn_server *server, struct allocation *allocation);
 uint32_t turn_server_count(const struct turn_server *server);
+
+/* Draining: new allocations get 508, the ones that live are served (DP-19-3). */
+void turn_server_drain(struct turn_server *server, bool on);
+
+/* After the policy has changed: ends permissions and channels that it no longer allows (P22). */
+void turn_server_recheck_policy(struct turn_server *server);
 
 /*
  * Request counters: for each method what the answers were. `visit` is called for every pair that
