@@ -1,0 +1,27 @@
+/* What the bench's BPF programs and their loader share. */
+#pragma once
+
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/types.h>
+
+#define BENCH_LISTENER_PORT 3478
+#define BENCH_PEER_PORT     10000 /* channel n of an allocation leads to this port + n */
+#define BENCH_PEER_PORTS    5000
+
+enum { BENCH_SENT, BENCH_RECEIVED, BENCH_COUNTERS };
+
+struct bench_frame {
+	struct ethhdr ethernet;
+	struct iphdr ip;
+	__be16 udp_len;
+	__be16 channel_len;
+	__be16 sink_port; /* counted by the sink besides the peers' ports; 0 = none */
+};
+
+/* One flow: what differs from frame to frame. */
+struct bench_target {
+	__be16 source_port, destination_port;
+	__be16 channel;
+	__sum16 checksum;
+};

@@ -1,0 +1,497 @@
+/*
+ * pump: measures what a packet costs. `pump generate` sends frames of given flows as live frames
+ * out of an interface, counts what comes back there, and tells the wall time and the CPU time that
+ * the whole machine spent; `pump hold` keeps a reference program attached. Run by tests/perf/cost.
+ */
+#include "bench.h"
+#include "bench.skel.h"
+
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <getopt.h>
+#include <linux/if_packet.h>
+#include <linux/udp.h>
+#include <net/if.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define FRAME_MAX 1600
+#define BATCH     64
+#define RUN_MAX   (1u << 18)
+#define CPUS_MAX  64
+
+struct arguments {
+	const char *interface, *targets;
+	struct in_addr source, destination;
+	unsigned char mac[ETH_ALEN];
+	unsigned size; /* bytes of payload the peer is to see */
+	unsigned long long count;
+	unsigned long rate; /* packets a second; 0 = flat out */
+	int cpu;
+	bool plain, random, bounced;
+};
+
+static unsigned long long now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (unsigned long long)ts.tv_sec * 1000000000ull + (unsigned long long)ts.tv_nsec;
+}
+
+static void die(const char *what)
+{
+	fprintf(stderr, "pump: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+/*
+ * CPU time without trusting tick sampling: an idle-class thread per CPU counts what is left over.
+ * The share it loses against an idle machine is what everybody else took, interrupts included.
+ */
+struct spinner {
+	_Alignas(64) atomic_ullong turns;
+	int cpu;
+	pthread_t thread;
+};
+
+static struct spinner spinners[CPUS_MAX];
+static atomic_bool spinning = true;
+
+static void *spin(void *arg)
+{
+	struct spinner *s = arg;
+	struct sched_param none = {0};
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(s->cpu, &set);
+	pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+	pthread_setschedparam(pthread_self(), SCHED_IDLE, &none);
+	while (atomic_load_explicit(&spinning, memory_order_relaxed)) {
+		for (volatile int i = 0; i < 100; i++)
+			;
+		atomic_fetch_add_explicit(&s->turns, 1, memory_order_relaxed);
+	}
+	return NULL;
+}
+
+static int start_spinners(void)
+{
+	int cpus = (int)sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (cpus > CPUS_MAX)
+		cpus = CPUS_MAX;
+	for (int i = 0; i < cpus; i++) {
+		spinners[i].cpu = i;
+		if (pthread_create(&spinners[i].thread, NULL, spin, &spinners[i]) != 0)
+			die("thread");
+	}
+	return cpus;
+}
+
+static void read_spinners(int cpus, unsigned long long turns[CPUS_MAX])
+{
+	for (int i = 0; i < cpus; i++)
+		turns[i] = atomic_load(&spinners[i].turns);
+}
+
+static void turns_per_ns(int cpus, double out[CPUS_MAX])
+{
+	unsigned long long before[CPUS_MAX], after[CPUS_MAX], start = now_ns();
+
+	read_spinners(cpus, before);
+	usleep(500000);
+	read_spinners(cpus, after);
+	for (int i = 0; i < cpus; i++)
+		out[i] = (double)(after[i] - before[i]) / (double)(now_ns() - start);
+}
+
+static unsigned sum16(const void *bytes, size_t len)
+{
+	const unsigned char *p = bytes;
+	unsigned sum = 0;
+
+	for (size_t i = 0; i + 1 < len; i += 2)
+		sum += (unsigned)p[i] << 8 | p[i + 1];
+	return len & 1 ? sum + ((unsigned)p[len - 1] << 8) : sum;
+}
+
+static unsigned short fold(unsigned sum)
+{
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return (unsigned short)sum;
+}
+
+static size_t udp_payload(const struct arguments *a)
+{
+	return a->size + (a->plain ? 0 : 4);
+}
+
+/* Ethernet and IPv4 as every frame has them. The first 4 bytes of a plain payload stay zero. */
+static struct bench_frame make_frame(const struct arguments *a, unsigned char own_mac[ETH_ALEN])
+{
+	size_t udp_len = sizeof(struct udphdr) + udp_payload(a);
+	struct bench_frame f = {
+		.ethernet = {.h_proto = htons(ETH_P_IP)},
+		.ip = {.version = 4,
+			.ihl = 5,
+			.ttl = 64,
+			.protocol = IPPROTO_UDP,
+			.frag_off = htons(0x4000),
+			.tot_len = htons((uint16_t)(sizeof(struct iphdr) + udp_len)),
+			.saddr = a->source.s_addr,
+			.daddr = a->destination.s_addr},
+		.udp_len = htons((uint16_t)udp_len),
+		.channel_len = a->plain ? 0 : htons((uint16_t)a->size),
+		.sink_port = a->bounced ? htons(BENCH_LISTENER_PORT) : 0,
+	};
+
+	memcpy(f.ethernet.h_dest, a->mac, ETH_ALEN);
+	memcpy(f.ethernet.h_source, own_mac, ETH_ALEN);
+	f.ip.check = htons((uint16_t)~fold(sum16(&f.ip, sizeof(f.ip))));
+	return f;
+}
+
+/* Payload bytes are all zero behind the ChannelData header, so the sum needs only the headers. */
+static uint16_t checksum(const struct bench_frame *f, const struct bench_target *t)
+{
+	unsigned sum = sum16(&f->ip.saddr, 8) + IPPROTO_UDP + 2u * ntohs(f->udp_len) +
+		       ntohs(t->source_port) + ntohs(t->destination_port) + ntohs(t->channel) +
+		       ntohs(f->channel_len);
+	unsigned short check = (unsigned short)~fold(sum);
+
+	return htons(check ? check : 0xffff);
+}
+
+/* Lines "source-port destination-port channel". */
+static struct bench_target *read_targets(
+	const struct arguments *a, const struct bench_frame *f, unsigned *count)
+{
+	FILE *file = fopen(a->targets, "r");
+	struct bench_target *targets = NULL;
+	unsigned source, destination, channel, size = 0, n = 0;
+
+	if (!file)
+		die(a->targets);
+	while (fscanf(file, "%u %u %u", &source, &destination, &channel) == 3) {
+		if (n == size) {
+			size = size ? size * 2 : 1024;
+			targets = realloc(targets, size * sizeof(*targets));
+			if (!targets)
+				die("memory");
+		}
+		targets[n] = (struct bench_target){htons((uint16_t)source),
+			htons((uint16_t)destination), a->plain ? 0 : htons((uint16_t)channel), 0};
+		targets[n].checksum = checksum(f, &targets[n]);
+		n++;
+	}
+	fclose(file);
+	*count = n;
+	return targets;
+}
+
+static void own_mac(const char *interface, unsigned char mac[ETH_ALEN])
+{
+	struct ifreq request = {0};
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", interface);
+	if (fd < 0 || ioctl(fd, SIOCGIFHWADDR, &request) < 0)
+		die(interface);
+	memcpy(mac, request.ifr_hwaddr.sa_data, ETH_ALEN);
+	close(fd);
+}
+
+static struct bench_bpf *load(const struct arguments *a, const struct bench_frame *frame,
+	const struct bench_target *targets, unsigned count)
+{
+	struct bench_bpf *skel = bench_bpf__open();
+
+	if (!skel || count == 0)
+		die("no program or no targets");
+	memcpy((void *)&skel->rodata->frame, frame, sizeof(*frame));
+	skel->rodata->targets_count = count;
+	skel->rodata->random_order = a->random;
+	bpf_map__set_max_entries(skel->maps.targets, count);
+	if (bench_bpf__load(skel) < 0)
+		die("load");
+	for (unsigned i = 0; i < count; i++)
+		if (bpf_map__update_elem(skel->maps.targets, &i, sizeof(i), &targets[i],
+			    sizeof(targets[i]), BPF_ANY) < 0)
+			die("targets");
+	return skel;
+}
+
+static unsigned long long read_counter(const struct bench_bpf *skel, unsigned index)
+{
+	int cpus = libbpf_num_possible_cpus();
+	unsigned long long sum = 0, values[cpus < 1 ? 1 : cpus > 1024 ? 1024 : cpus];
+
+	if (bpf_map__lookup_elem(
+		    skel->maps.counters, &index, sizeof(index), values, sizeof(values), 0) < 0)
+		die("counters");
+	for (int i = 0; i < cpus; i++)
+		sum += values[i];
+	return sum;
+}
+
+static void run_batch(struct bench_bpf *skel, const struct arguments *a, unsigned repeat)
+{
+	static unsigned char frame[FRAME_MAX];
+	struct xdp_md context = {.ingress_ifindex = if_nametoindex(a->interface),
+		.data_end = (uint32_t)(sizeof(struct ethhdr) + sizeof(struct iphdr) +
+				       sizeof(struct udphdr) + udp_payload(a))};
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame, .data_size_in = context.data_end,
+		.ctx_in = &context, .ctx_size_in = sizeof(context), .repeat = (int)repeat,
+		.flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = BATCH);
+
+	if (bpf_prog_test_run_opts(bpf_program__fd(skel->progs.generate), &options) < 0)
+		die("test run");
+}
+
+static void run_flat_out(struct bench_bpf *skel, const struct arguments *a)
+{
+	for (unsigned long long sent = 0; sent < a->count;) {
+		unsigned part = a->count - sent < RUN_MAX ? (unsigned)(a->count - sent) : RUN_MAX;
+
+		run_batch(skel, a, part);
+		sent += part;
+	}
+}
+
+/* The whole frame of one target, for senders that cannot run the generator program. */
+static size_t build_frame(const struct bench_frame *f, const struct bench_target *t,
+	const struct arguments *a, unsigned char *out)
+{
+	struct udphdr udp = {t->source_port, t->destination_port, f->udp_len, t->checksum};
+	size_t at = 0;
+
+	memcpy(out, &f->ethernet, sizeof(f->ethernet));
+	at += sizeof(f->ethernet);
+	memcpy(out + at, &f->ip, sizeof(f->ip));
+	at += sizeof(f->ip);
+	memcpy(out + at, &udp, sizeof(udp));
+	at += sizeof(udp);
+	memset(out + at, 0, udp_payload(a));
+	memcpy(out + at, &t->channel, 2);
+	memcpy(out + at + 2, &f->channel_len, 2);
+	return at + udp_payload(a);
+}
+
+static int packet_socket(const char *interface)
+{
+	struct sockaddr_ll address = {
+		.sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex(interface)};
+	int fd = socket(AF_PACKET, SOCK_RAW, 0), on = 1;
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+		setsockopt(fd, SOL_PACKET, PACKET_QDISC_BYPASS, &on, sizeof(on)) < 0)
+		die("packet socket");
+	return fd;
+}
+
+/*
+ * Paced: a packet socket, a thousand bursts a second. Live frames cannot be paced: each run of them
+ * waits for a grace period of the kernel.
+ */
+static void run_paced(const struct arguments *a, const struct bench_frame *frame,
+	const struct bench_target *targets, unsigned targets_count)
+{
+	static unsigned char bytes[BATCH][FRAME_MAX];
+	struct mmsghdr messages[BATCH] = {0};
+	struct iovec iov[BATCH];
+	unsigned long long sent = 0, start = now_ns();
+	int fd = packet_socket(a->interface);
+
+	while (sent < a->count) {
+		unsigned long long due = (now_ns() - start) * a->rate / 1000000000ull;
+		unsigned n = 0;
+
+		for (; n < BATCH && sent + n < due && sent + n < a->count; n++) {
+			const struct bench_target *t = &targets[(sent + n) % targets_count];
+
+			iov[n] = (struct iovec){bytes[n], build_frame(frame, t, a, bytes[n])};
+			messages[n].msg_hdr.msg_iov = &iov[n];
+			messages[n].msg_hdr.msg_iovlen = 1;
+		}
+		if (n == 0)
+			usleep(500);
+		else if (sendmmsg(fd, messages, n, 0) != (int)n)
+			die("send");
+		sent += n;
+	}
+	close(fd);
+}
+
+static int generate(const struct arguments *a)
+{
+	struct bench_frame frame;
+	struct bench_target *targets;
+	struct bench_bpf *skel;
+	struct bpf_link *link;
+	unsigned char mac[ETH_ALEN];
+	unsigned targets_count;
+	unsigned long long before[CPUS_MAX], after[CPUS_MAX], start, elapsed, received;
+	double idle[CPUS_MAX] = {0}, busy = 0;
+	int cpus = a->rate ? start_spinners() : 0;
+	cpu_set_t set;
+
+	own_mac(a->interface, mac);
+	frame = make_frame(a, mac);
+	targets = read_targets(a, &frame, &targets_count);
+	skel = load(a, &frame, targets, targets_count);
+	link = bpf_program__attach_xdp(skel->progs.sink, (int)if_nametoindex(a->interface));
+	if (!link)
+		die("sink");
+	CPU_ZERO(&set);
+	CPU_SET(a->cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+	if (cpus)
+		turns_per_ns(cpus, idle);
+	run_batch(skel, a, BATCH);
+	usleep(20000);
+	received = read_counter(skel, BENCH_RECEIVED);
+	read_spinners(cpus, before);
+	start = now_ns();
+	if (a->rate)
+		run_paced(a, &frame, targets, targets_count);
+	else
+		run_flat_out(skel, a);
+	elapsed = now_ns() - start;
+	read_spinners(cpus, after);
+	usleep(100000);
+	received = read_counter(skel, BENCH_RECEIVED) - received;
+	for (int i = 0; i < cpus; i++)
+		busy += (double)elapsed - (double)(after[i] - before[i]) / idle[i];
+	printf("{\"sent\": %llu, \"received\": %llu, \"elapsed_ns\": %llu, \"busy_ns\": %.0f}\n",
+		a->count, received, elapsed, busy);
+	atomic_store(&spinning, false);
+	free(targets);
+	bpf_link__destroy(link);
+	bench_bpf__destroy(skel);
+	return 0;
+}
+
+static void stop_waiting(int signal)
+{
+}
+
+/* Attaches until SIGTERM: bounce, or sink where only the generator is to be weighed. */
+static int hold(const char *interface, const char *program)
+{
+	struct bench_bpf *skel = bench_bpf__open();
+	struct bench_frame frame = {.sink_port = htons(BENCH_LISTENER_PORT)};
+	struct sigaction action = {.sa_handler = stop_waiting};
+	struct bpf_link *link;
+
+	if (!skel)
+		die("open");
+	memcpy((void *)&skel->rodata->frame, &frame, sizeof(frame));
+	if (bench_bpf__load(skel) < 0)
+		die("load");
+	link = bpf_program__attach_xdp(
+		strcmp(program, "bounce") == 0 ? skel->progs.bounce : skel->progs.sink,
+		(int)if_nametoindex(interface));
+	if (!link)
+		die(interface);
+	sigaction(SIGTERM, &action, NULL);
+	printf("attached\n");
+	fflush(stdout);
+	pause();
+	bpf_link__destroy(link);
+	bench_bpf__destroy(skel);
+	return 0;
+}
+
+static int usage(void)
+{
+	fprintf(stderr,
+		"usage: pump hold INTERFACE bounce|sink\n"
+		"       pump generate --interface IF --mac MAC --source IP --destination IP\n"
+		"            --targets FILE --size BYTES --count N [--rate PPS] [--cpu N]\n"
+		"            [--plain] [--random] [--bounced]\n");
+	return 2;
+}
+
+static bool parse_mac(const char *text, unsigned char mac[ETH_ALEN])
+{
+	return sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3],
+		       &mac[4], &mac[5]) == ETH_ALEN;
+}
+
+static bool parse(int argc, char *argv[], struct arguments *a)
+{
+	static const struct option options[] = {{"interface", 1, 0, 'i'}, {"mac", 1, 0, 'm'},
+		{"source", 1, 0, 's'}, {"destination", 1, 0, 'd'}, {"targets", 1, 0, 't'},
+		{"size", 1, 0, 'z'}, {"count", 1, 0, 'n'}, {"rate", 1, 0, 'r'}, {"cpu", 1, 0, 'c'},
+		{"plain", 0, 0, 'p'}, {"random", 0, 0, 'o'}, {"bounced", 0, 0, 'b'}, {0}};
+	bool ok = true;
+
+	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+		switch (c) {
+		case 'i':
+			a->interface = optarg;
+			break;
+		case 'm':
+			ok &= parse_mac(optarg, a->mac);
+			break;
+		case 's':
+			ok &= inet_pton(AF_INET, optarg, &a->source) == 1;
+			break;
+		case 'd':
+			ok &= inet_pton(AF_INET, optarg, &a->destination) == 1;
+			break;
+		case 't':
+			a->targets = optarg;
+			break;
+		case 'z':
+			a->size = (unsigned)strtoul(optarg, NULL, 10);
+			break;
+		case 'n':
+			a->count = strtoull(optarg, NULL, 10);
+			break;
+		case 'r':
+			a->rate = strtoul(optarg, NULL, 10);
+			break;
+		case 'c':
+			a->cpu = (int)strtol(optarg, NULL, 10);
+			break;
+		case 'p':
+			a->plain = true;
+			break;
+		case 'o':
+			a->random = true;
+			break;
+		case 'b':
+			a->bounced = true;
+			break;
+		default:
+			ok = false;
+		}
+	}
+	return ok && a->interface && a->targets && a->size >= 4 && a->size <= 1400 && a->count > 0;
+}
+
+int main(int argc, char *argv[])
+{
+	struct arguments a = {0};
+
+	if (argc == 4 && strcmp(argv[1], "hold") == 0)
+		return hold(argv[2], argv[3]);
+	if (argc < 2 || strcmp(argv[1], "generate") != 0 || !parse(argc - 1, argv + 1, &a))
+		return usage();
+	return generate(&a);
+}
