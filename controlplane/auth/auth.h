@@ -27,15 +27,20 @@ struct auth_settings {
 
 struct auth;
 
-/* Copies what it needs: keys, not passwords (RFC 8656, 6). */
+/*
+ * Copies what it needs: keys, not passwords (RFC 8656, 6). -EINVAL: a realm or name that is empty
+ * or too long, a realm with quotes or backslashes, an empty secret; -EEXIST: a name twice. The
+ * nonce key is the process's, so that nonces outlive a reload.
+ */
 int auth_new(const struct auth_settings *settings, struct auth **out);
 void auth_free(struct auth *auth);
 
 /* Who a request is from, and how its answer is to be protected. */
 struct auth_identity {
-	char username[AUTH_USERNAME_MAX +
-		      1]; /* bytes as received; may hold NUL: see username_len */
+	/* Quotes around it and NULs behind it are off (RFC 8489, 9.2.2); NULs inside are bytes. */
+	char username[AUTH_USERNAME_MAX + 1];
 	size_t username_len;
+	bool time_limited; /* a TURN REST name */
 	uint8_t key[AUTH_KEY_MAX];
 	size_t key_len;
 	enum stun_integrity answer; /* STUN_SHA1 or STUN_SHA256 (RFC 8489, 9.2.4) */
@@ -61,6 +66,7 @@ enum stun_code auth_check(const struct auth *auth, const struct auth_now *now,
 void auth_put_challenge(const struct auth *auth, const struct auth_now *now,
 	const struct tp_addr *client, struct stun_writer *w);
 
+/* The whole name (REST-13); keys do not matter. */
 bool auth_same_user(const struct auth_identity *a, const struct auth_identity *b);
 
 /* The part of the name that quotas count: the user id of a TURN REST name, else all (REST-11). */

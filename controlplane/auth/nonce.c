@@ -1,0 +1,138 @@
+/* Stateless nonces. Owns one key for the life of the process; any thread; does not block. */
+#include "nonce.h"
+
+#include "base/clock.h"
+#include "controlplane/stun/integrity.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define COOKIE_MAGIC     "obMatJos2"
+#define COOKIE_MAGIC_LEN 9
+#define COOKIE_LEN       13
+/* Bit 0, password algorithms, is the lowest of the 24 (erratum 6290). */
+#define COOKIE COOKIE_MAGIC "AAAB"
+
+#define TIME_LEN   4
+#define RANDOM_LEN 6
+#define MAC_LEN    10
+#define OPEN_LEN   (TIME_LEN + RANDOM_LEN)
+#define BODY_LEN   (OPEN_LEN + MAC_LEN)
+
+_Static_assert(COOKIE_LEN + (BODY_LEN * 8 + 5) / 6 == AUTH_NONCE_LEN, "base64 without padding");
+_Static_assert(sizeof(struct tp_addr) == 20, "no padding in what the MAC covers");
+
+static const char alphabet[65] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+static uint8_t process_key[32];
+static bool have_key;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void draw_key(void)
+{
+	have_key = getrandom(process_key, sizeof(process_key), 0) == sizeof(process_key);
+}
+
+int auth_nonce_init(void)
+{
+	pthread_once(&once, draw_key);
+	return have_key ? 0 : -EIO;
+}
+
+/* Unpadded; writes (len * 8 + 5) / 6 characters. */
+static void encode(const uint8_t *in, size_t len, char *out)
+{
+	uint32_t bits = 0;
+	int held = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		bits = bits << 8 | in[i];
+		for (held += 8; held >= 6; held -= 6)
+			*out++ = alphabet[bits >> (held - 6) & 63];
+	}
+	if (held > 0)
+		*out = alphabet[bits << (6 - held) & 63];
+}
+
+/* The first `len` bytes of an encoded text. */
+static bool decode(const uint8_t *in, uint8_t *out, size_t len)
+{
+	uint32_t bits = 0;
+	int held = 0;
+
+	while (len > 0) {
+		const char *at = *in ? strchr(alphabet, *in++) : NULL;
+
+		if (!at)
+			return false;
+		bits = bits << 6 | (uint32_t)(at - alphabet);
+		held += 6;
+		if (held < 8)
+			continue;
+		held -= 8;
+		*out++ = (uint8_t)(bits >> held);
+		len--;
+	}
+	return true;
+}
+
+/* The nonce of that time and those random bytes: made once to send it, once more to check it. */
+static bool make(const uint8_t open[OPEN_LEN], const char *realm, const struct tp_addr *client,
+	char out[AUTH_NONCE_LEN])
+{
+	const struct stun_bytes parts[] = {
+		{COOKIE, COOKIE_LEN},
+		{open, OPEN_LEN},
+		{client, sizeof(*client)},
+		{realm, strlen(realm)},
+	};
+	uint8_t body[BODY_LEN], mac[STUN_HMAC_MAX];
+
+	if (stun_hmac(STUN_SHA256, process_key, sizeof(process_key), parts, 4, mac) < 0)
+		return false;
+	memcpy(body, open, OPEN_LEN);
+	memcpy(body + OPEN_LEN, mac, MAC_LEN);
+	memcpy(out, COOKIE, COOKIE_LEN);
+	encode(body, BODY_LEN, out + COOKIE_LEN);
+	return true;
+}
+
+bool auth_nonce_make(
+	const char *realm, const struct tp_addr *client, uint64_t now_ns, char out[AUTH_NONCE_LEN])
+{
+	uint32_t now_s = (uint32_t)(now_ns / TP_NS_PER_S);
+	uint8_t open[OPEN_LEN];
+
+	memcpy(open, &now_s, TIME_LEN);
+	return getrandom(open + TIME_LEN, RANDOM_LEN, 0) == RANDOM_LEN &&
+	       make(open, realm, client, out);
+}
+
+bool auth_nonce_valid(struct stun_attribute nonce, const char *realm, const struct tp_addr *client,
+	uint64_t now_ns, uint64_t lifetime_ns)
+{
+	char want[AUTH_NONCE_LEN];
+	uint8_t open[OPEN_LEN];
+	uint32_t issued_s, age_s;
+
+	if (nonce.len != AUTH_NONCE_LEN || !decode(nonce.value + COOKIE_LEN, open, OPEN_LEN) ||
+		!make(open, realm, client, want) ||
+		CRYPTO_memcmp(want, nonce.value, AUTH_NONCE_LEN) != 0)
+		return false;
+	memcpy(&issued_s, open, TIME_LEN);
+	age_s = (uint32_t)(now_ns / TP_NS_PER_S) - issued_s;
+	return age_s <= lifetime_ns / TP_NS_PER_S;
+}
+
+bool auth_nonce_has_algorithms(struct stun_attribute nonce)
+{
+	const char *last;
+
+	if (nonce.len < COOKIE_LEN || memcmp(nonce.value, COOKIE_MAGIC, COOKIE_MAGIC_LEN) != 0)
+		return false;
+	last = nonce.value[COOKIE_LEN - 1] ? strchr(alphabet, nonce.value[COOKIE_LEN - 1]) : NULL;
+	return last && (last - alphabet) % 2 == 1;
+}
