@@ -238,13 +238,14 @@ static struct bench_bpf *load(const struct arguments *a, const struct bench_fram
 static unsigned long long read_counter(const struct bench_bpf *skel, unsigned index)
 {
 	int cpus = libbpf_num_possible_cpus();
-	unsigned long long sum = 0, values[cpus < 1 ? 1 : cpus > 1024 ? 1024 : cpus];
+	unsigned long long sum = 0, *values = calloc((size_t)cpus, sizeof(*values));
 
-	if (bpf_map__lookup_elem(
-		    skel->maps.counters, &index, sizeof(index), values, sizeof(values), 0) < 0)
+	if (!values || bpf_map__lookup_elem(skel->maps.counters, &index, sizeof(index), values,
+			       (size_t)cpus * sizeof(*values), 0) < 0)
 		die("counters");
 	for (int i = 0; i < cpus; i++)
 		sum += values[i];
+	free(values);
 	return sum;
 }
 
