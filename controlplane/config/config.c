@@ -488,7 +488,7 @@ static int load_control(struct loader *l)
 	int err;
 
 	control->socket =
-		l->raw->control.socket ? l->raw->control.socket : "/run/turnpike/control.sock";
+		l->raw->control.socket ? l->raw->control.socket : CONFIG_DEFAULT_CONTROL_SOCKET;
 	control->group = l->raw->control.group ? l->raw->control.group : "turnpike";
 	control->readonly_socket = l->raw->control.readonly_socket;
 	control->readonly_group =

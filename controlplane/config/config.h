@@ -9,8 +9,9 @@
 #include "controlplane/turn/server.h"
 #include "dataplane/engine/engine.h"
 
-#define CONFIG_ERROR_SIZE   512
-#define CONFIG_DEFAULT_PATH "/etc/turnpike/turnpike.yaml"
+#define CONFIG_ERROR_SIZE             512
+#define CONFIG_DEFAULT_PATH           "/etc/turnpike/turnpike.yaml"
+#define CONFIG_DEFAULT_CONTROL_SOCKET "/run/turnpike/control.sock"
 
 enum config_transport { CONFIG_UDP };
 

@@ -24,8 +24,8 @@ struct control_deps {
 	struct policy *policy;
 	struct auth *auth;
 	const struct config *config;
-	const struct udp_transport *transport; /* the slow path: udp_transport_traffic() */
-	uint64_t started_ns; /* CLOCK_MONOTONIC */
+	struct udp_transport *transport; /* the slow path */
+	uint64_t started_ns;             /* CLOCK_MONOTONIC */
 	const char *version;
 };
 
