@@ -10,25 +10,27 @@
 
 #include "dataplane/core/host.h"
 
-/* Mapped by the control plane. READ_ONLY: the verifier refuses a program that writes to it. */
-#define READ_ONLY BPF_F_RDONLY_PROG
-#define TABLE(table_name, element, access)                                                         \
+/*
+ * Mapped by the control plane, which writes it. BPF_F_RDONLY_PROG would say that the program only
+ * reads, but the kernel refuses a writable mapping of such a map (EACCES).
+ */
+#define TABLE(table_name, element)                                                                 \
 	struct {                                                                                   \
 		__uint(type, BPF_MAP_TYPE_ARRAY);                                                  \
-		__uint(map_flags, BPF_F_MMAPABLE | (access));                                      \
+		__uint(map_flags, BPF_F_MMAPABLE);                                                 \
 		__uint(max_entries, 1);                                                            \
 		__type(key, uint32_t);                                                             \
 		__type(value, element);                                                            \
 	} table_name SEC(".maps")
 
-TABLE(config, struct tp_config, READ_ONLY);
-TABLE(locals, struct tp_local, READ_ONLY);
-TABLE(ports, struct tp_ports, READ_ONLY);
-TABLE(buckets, struct tp_bucket, READ_ONLY);
-TABLE(flows, struct tp_flow, READ_ONLY);
-TABLE(next_hops, struct tp_next_hop, READ_ONLY);
-TABLE(flow_counters, struct tp_flow_counters, 0);
-TABLE(workers, struct tp_worker_counters, 0);
+TABLE(config, struct tp_config);
+TABLE(locals, struct tp_local);
+TABLE(ports, struct tp_ports);
+TABLE(buckets, struct tp_bucket);
+TABLE(flows, struct tp_flow);
+TABLE(next_hops, struct tp_next_hop);
+TABLE(flow_counters, struct tp_flow_counters);
+TABLE(workers, struct tp_worker_counters);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP);
@@ -100,11 +102,19 @@ static TP_INLINE uint32_t tp_host_ticks(struct tp_host *host)
 	return tp_ticks(bpf_ktime_get_coarse_ns());
 }
 
-/* Asked before the first write, since a rewritten frame can no longer go to the kernel. */
+/*
+ * Asked before the first write, since a rewritten frame can no longer go to the kernel. The ifindex
+ * must agree: place 0 of the list is also what a next hop on a foreign interface would say.
+ */
 static TP_INLINE bool tp_host_reaches(
 	struct tp_host *host, const struct tp_packet *pkt, const struct tp_next_hop *hop)
 {
-	return hop->ifindex == pkt->ingress || LOOK_UP(interfaces, hop->interface) != NULL;
+	const uint32_t *ifindex;
+
+	if (hop->ifindex == pkt->ingress)
+		return true;
+	ifindex = LOOK_UP(interfaces, hop->interface);
+	return ifindex && *ifindex == hop->ifindex;
 }
 
 static TP_INLINE void take_frame(struct xdp_md *ctx, struct tp_packet *pkt)

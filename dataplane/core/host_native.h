@@ -17,14 +17,12 @@ struct tp_host {
 	struct tp_flow_counters *flow_counters;
 	const struct tp_next_hop *next_hops; /* TP_NEXT_HOPS_MAX */
 	struct tp_worker_counters *worker;
-	uint64_t layout;     /* tp_layout_hash() */
-	uint32_t ticks;      /* now; read once a burst */
-	uint32_t interfaces; /* bit i: frames can leave through interface i of the engine's list */
+	const uint32_t *interfaces; /* ifindex by tp_next_hop.interface; 0 = no such interface */
+	uint64_t layout;            /* tp_layout_hash() */
+	uint32_t ticks;             /* now; read once a burst */
 
 	uint8_t *room; /* first byte of the frame's buffer: how far its head may move */
 };
-
-_Static_assert(TP_INTERFACES_MAX <= 32, "tp_host.interfaces");
 
 static TP_INLINE const struct tp_config *tp_host_config(struct tp_host *host)
 {
@@ -80,7 +78,8 @@ static TP_INLINE bool tp_host_reaches(
 	struct tp_host *host, const struct tp_packet *pkt, const struct tp_next_hop *hop)
 {
 	return hop->ifindex == pkt->ingress ||
-	       (hop->interface < TP_INTERFACES_MAX && (host->interfaces >> hop->interface & 1));
+	       (hop->interface < TP_INTERFACES_MAX &&
+		       host->interfaces[hop->interface] == hop->ifindex);
 }
 
 static TP_INLINE bool tp_host_move_head(struct tp_host *host, struct tp_packet *pkt, int32_t growth)

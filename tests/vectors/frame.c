@@ -1,0 +1,179 @@
+#include "frame.h"
+
+#include <string.h>
+
+#define IPV4 0x0800
+#define IPV6 0x86dd
+#define VLAN 0x8100
+#define UDP  17
+
+void frame_put16(struct frame *frame, size_t at, uint16_t value)
+{
+	frame->bytes[at] = (uint8_t)(value >> 8);
+	frame->bytes[at + 1] = (uint8_t)value;
+}
+
+uint16_t frame_get16(const struct frame *frame, size_t at)
+{
+	return (uint16_t)(frame->bytes[at] << 8 | frame->bytes[at + 1]);
+}
+
+static uint32_t add(uint32_t sum, const uint8_t *bytes, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		sum += i & 1 ? bytes[i] : (uint32_t)bytes[i] << 8;
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+/* l4_len bytes from l4 on, with the pseudo header of RFC 768 or RFC 8200, 8.1. */
+static uint16_t udp_sum(const struct frame *frame, size_t l4_len)
+{
+	const uint8_t *l3 = frame->bytes + frame->l3;
+	uint32_t sum = UDP + (uint32_t)l4_len;
+
+	if (l3[0] >> 4 == 4)
+		sum = add(sum, l3 + 12, 8);
+	else
+		sum = add(sum, l3 + 8, 32);
+	return (uint16_t)add(sum, frame->bytes + frame->l4, l4_len);
+}
+
+static uint16_t ip_sum(const struct frame *frame)
+{
+	const uint8_t *l3 = frame->bytes + frame->l3;
+
+	return (uint16_t)add(0, l3, (size_t)(l3[0] & 15) * 4);
+}
+
+bool frame_ip_checksum_ok(const struct frame *frame)
+{
+	return frame->bytes[frame->l3] >> 4 == 6 || ip_sum(frame) == 0xffff;
+}
+
+bool frame_udp_checksum_ok(const struct frame *frame)
+{
+	return frame_get16(frame, frame->l4 + 6) != 0 &&
+	       udp_sum(frame, frame_get16(frame, frame->l4 + 4)) == 0xffff;
+}
+
+bool frame_locate(struct frame *frame)
+{
+	uint16_t type = frame_get16(frame, 12);
+
+	frame->l3 = 14;
+	if (type == VLAN || type == 0x88a8) {
+		type = frame_get16(frame, 16);
+		frame->l3 = 18;
+	}
+	if (type != IPV4 && type != IPV6)
+		return false;
+	frame->l4 = frame->l3 + (type == IPV4 ? 20 : 40);
+	frame->payload = frame->l4 + 8;
+	return frame->len >= frame->payload &&
+	       frame->bytes[frame->l3 + (type == IPV4 ? 9 : 6)] == UDP;
+}
+
+static void put(struct frame *frame, const void *bytes, size_t len)
+{
+	if (len)
+		memcpy(frame->bytes + frame->len, bytes, len);
+	frame->len += len;
+}
+
+static void put16(struct frame *frame, uint16_t value)
+{
+	frame->len += 2;
+	frame_put16(frame, frame->len - 2, value);
+}
+
+static void fill(struct frame *frame, uint8_t byte, size_t len)
+{
+	memset(frame->bytes + frame->len, byte, len);
+	frame->len += len;
+}
+
+static void put_link(const struct frame_spec *spec, struct frame *out)
+{
+	put(out, spec->link_destination, 6);
+	put(out, spec->link_source, 6);
+	for (int i = 0; i < 2 && spec->vlan[i]; i++) {
+		put16(out, i == 0 && spec->vlan_type ? spec->vlan_type : VLAN);
+		put16(out, spec->vlan[i]);
+	}
+	put16(out, spec->source.family == TP_IPV4 ? IPV4 : IPV6);
+}
+
+static void put_ipv4(const struct frame_spec *spec, size_t udp_len, struct frame *out)
+{
+	uint16_t checksum;
+
+	put16(out, (uint16_t)((0x45 + spec->options) << 8 | spec->tos));
+	put16(out, (uint16_t)(20 + 4 * spec->options + udp_len));
+	put16(out, spec->id);
+	put16(out, spec->fragment);
+	put16(out, (uint16_t)(spec->ttl << 8 | UDP));
+	put16(out, 0);
+	put(out, tp_addr_bytes(&spec->source), 4);
+	put(out, tp_addr_bytes(&spec->destination), 4);
+	fill(out, 1, 4 * (size_t)spec->options);
+	checksum = (uint16_t)~ip_sum(out);
+	if (spec->wrong_ip_checksum)
+		checksum = (uint16_t)add((uint32_t)checksum + 0x0101, NULL, 0);
+	frame_put16(out, out->l3 + 10, checksum);
+}
+
+static void put_ipv6(const struct frame_spec *spec, size_t udp_len, struct frame *out)
+{
+	static const uint8_t extension[8] = {UDP, 0, 1, 4};
+	uint32_t first = 6u << 28 | (uint32_t)spec->tos << 20 | spec->label;
+
+	put16(out, (uint16_t)(first >> 16));
+	put16(out, (uint16_t)first);
+	put16(out, (uint16_t)(udp_len + (spec->options ? 8 : 0)));
+	put16(out, (uint16_t)((spec->options ? spec->extension : UDP) << 8 | spec->ttl));
+	put(out, spec->source.ip, 16);
+	put(out, spec->destination.ip, 16);
+	if (spec->options)
+		put(out, extension, 8);
+}
+
+static void put_udp_checksum(const struct frame_spec *spec, size_t udp_len, struct frame *out)
+{
+	uint16_t checksum = (uint16_t)~udp_sum(out, udp_len);
+
+	if (spec->checksum == CHECKSUM_NONE)
+		return;
+	if (spec->checksum == CHECKSUM_WRONG)
+		checksum = (uint16_t)add((uint32_t)checksum + 0x1234, NULL, 0);
+	frame_put16(out, out->l4 + 6, checksum ? checksum : 0xffff);
+}
+
+void frame_build(const struct frame_spec *spec, struct frame *out)
+{
+	size_t udp_len = 8 + (spec->channel ? 4 : 0) + spec->data_len + spec->padding;
+
+	out->len = 0;
+	put_link(spec, out);
+	out->l3 = out->len;
+	if (spec->source.family == TP_IPV4)
+		put_ipv4(spec, udp_len, out);
+	else
+		put_ipv6(spec, udp_len, out);
+
+	out->l4 = out->len;
+	put16(out, spec->source.port);
+	put16(out, spec->destination.port);
+	put16(out, (uint16_t)udp_len);
+	put16(out, 0);
+	out->payload = out->len;
+	if (spec->channel) {
+		put16(out, spec->channel);
+		put16(out, (uint16_t)spec->data_len);
+	}
+	put(out, spec->data, spec->data_len);
+	fill(out, spec->padding_byte, spec->padding);
+	put_udp_checksum(spec, udp_len, out);
+	fill(out, 0xee, spec->trailer);
+}

@@ -1,0 +1,52 @@
+/*
+ * Frames built from a description, every checksum summed up over the whole packet: the second
+ * opinion on the core's arithmetic. Shares no code with dataplane/core.
+ */
+#pragma once
+
+#include "base/addr.h"
+
+#define FRAME_MAX 3072
+
+enum frame_checksum { CHECKSUM_GOOD, CHECKSUM_NONE, CHECKSUM_WRONG };
+
+struct frame_spec {
+	struct tp_addr source, destination; /* of one family */
+	uint8_t link_destination[6];
+	uint8_t link_source[6];
+	uint16_t vlan[2];   /* tags, outermost first; 0 = none */
+	uint16_t vlan_type; /* of the outermost; 0 = 0x8100 */
+	uint8_t tos;        /* or traffic class */
+	uint8_t ttl;
+	uint16_t id;       /* IPv4 */
+	uint16_t fragment; /* IPv4: the word with DF, MF, offset */
+	uint32_t label;    /* IPv6 */
+	uint8_t options;   /* IPv4: number of 32-bit words; IPv6: a header of 8 bytes if not 0 */
+	uint8_t extension; /* IPv6: the number of that header */
+	uint16_t channel;  /* ChannelData header in front of the data; 0 = none */
+	const uint8_t *data;
+	size_t data_len;
+	uint8_t padding; /* bytes behind the data, inside UDP */
+	uint8_t padding_byte;
+	size_t trailer; /* bytes behind the IP packet */
+	enum frame_checksum checksum;
+	bool wrong_ip_checksum;
+};
+
+struct frame {
+	uint8_t bytes[FRAME_MAX];
+	size_t len;
+	size_t l3, l4, payload; /* where they begin */
+};
+
+void frame_build(const struct frame_spec *spec, struct frame *out);
+
+/* Sums over what is in the frame, whoever built it: are these checksums right? */
+bool frame_ip_checksum_ok(const struct frame *frame);  /* true for IPv6 */
+bool frame_udp_checksum_ok(const struct frame *frame); /* a checksum of 0 is not */
+
+/* Finds l3, l4 and payload in a frame with at most one VLAN tag, no options. False: no UDP. */
+bool frame_locate(struct frame *frame);
+
+void frame_put16(struct frame *frame, size_t at, uint16_t value);
+uint16_t frame_get16(const struct frame *frame, size_t at);

@@ -1,0 +1,57 @@
+#include "runner.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "dataplane/core/host_native.h"
+#include "dataplane/core/relay.h"
+
+static struct tp_host host_of(const struct world *world)
+{
+	void *const *regions = world->memory.regions;
+
+	return (struct tp_host){
+		.config = regions[TP_REGION_CONFIG],
+		.locals = regions[TP_REGION_LOCALS],
+		.ports = regions[TP_REGION_PORTS],
+		.buckets = regions[TP_REGION_BUCKETS],
+		.flows = regions[TP_REGION_FLOWS],
+		.flow_counters = regions[TP_REGION_FLOW_COUNTERS],
+		.next_hops = regions[TP_REGION_NEXT_HOPS],
+		.worker = regions[TP_REGION_WORKERS],
+		.interfaces = world->interfaces,
+		.layout = tp_layout_hash(),
+		.ticks = tp_ticks(tp_clock_now_ns()),
+	};
+}
+
+void native_run(
+	const struct world *world, const struct frame *in, size_t headroom, struct outcome *out)
+{
+	struct tp_host host = host_of(world);
+	TP_AUTO_FREE uint8_t *buffer = malloc(headroom + in->len ? headroom + in->len : 1);
+	struct tp_packet pkt;
+
+	if (!buffer)
+		abort();
+	if (in->len)
+		memcpy(buffer + headroom, in->bytes, in->len);
+	host.room = buffer;
+	pkt = (struct tp_packet){
+		.data = buffer + headroom,
+		.end = buffer + headroom + in->len,
+		.ingress = WORLD_INGRESS,
+	};
+	out->verdict = tp_relay(&host, &pkt);
+	out->egress = pkt.egress;
+	out->frame.len = (size_t)(pkt.end - pkt.data);
+	if (out->frame.len)
+		memcpy(out->frame.bytes, pkt.data, out->frame.len);
+}
+
+bool frame_equal(const struct frame *a, const struct frame *b)
+{
+	return a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
+}
