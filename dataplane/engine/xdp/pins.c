@@ -1,0 +1,336 @@
+/*
+ * The pin directory on bpffs: one per instance, mode 0700, files 0600 (threat D02). Its lock tells
+ * the living from the dead; what a dead predecessor left there is used only if every piece of it is
+ * ours (threat D03). Called from start() with privileges and from stop() without.
+ *
+ * In it: one pin for each table, "interfaces", "program", and "link-<ifindex>" (bpffs takes no
+ * dots, which names of interfaces have).
+ */
+#include "xdp.h"
+
+#include "base/cleanup.h"
+#include "turnpike.skel.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#define BPFFS         "/sys/fs/bpf"
+#define PROGRAM_PIN   "program"
+#define LINK_PREFIX   "link-"
+#define PATH_SIZE     (4096 + 64)
+#define OUR_NAME      "turnpike"
+#define LOCK_ATTEMPTS 10
+
+static void cleanup_dir(DIR **dir)
+{
+	if (*dir)
+		closedir(*dir);
+}
+
+static bool is_bpffs(const char *path)
+{
+	struct statfs fs;
+
+	return statfs(path, &fs) == 0 && fs.f_type == BPF_FS_MAGIC;
+}
+
+static int need_bpffs(const char *pin_dir, char reason[TP_REASON_SIZE])
+{
+	TP_AUTO_FREE char *copy = strdup(pin_dir);
+	const char *parent = copy ? dirname(copy) : "";
+
+	if (is_bpffs(parent))
+		return 0;
+	if (strcmp(parent, BPFFS) != 0)
+		return xdp_refuse(reason, -EINVAL, "%s is not on a mounted bpffs", pin_dir);
+	if (mount("bpf", BPFFS, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0)
+		return xdp_refuse(reason, -errno, "bpffs cannot be mounted on " BPFFS ": %s",
+			strerror(errno));
+	return 0;
+}
+
+static bool same_file(int fd, const char *path)
+{
+	struct stat a, b;
+
+	return fstat(fd, &a) == 0 && lstat(path, &b) == 0 && a.st_ino == b.st_ino &&
+	       a.st_dev == b.st_dev;
+}
+
+/* -EAGAIN: the directory was removed between our looking and our locking. */
+static int make_and_lock(struct xdp_pins *pins)
+{
+	TP_AUTO_CLOSE int fd = -1;
+
+	if (mkdir(pins->path, 0700) != 0 && errno != EEXIST)
+		return -errno;
+	fd = open(pins->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -EAGAIN : -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+		return -errno;
+	if (!same_file(fd, pins->path))
+		return -EAGAIN;
+	pins->dir_fd = TP_TAKE_FD(fd);
+	return 0;
+}
+
+/* An unprivileged user may have been here first: bpffs is often world-writable. */
+static int refuse_foreign_directory(
+	struct xdp_pins *pins, uint32_t owner_uid, char reason[TP_REASON_SIZE])
+{
+	struct stat st = {0};
+
+	if (fstat(pins->dir_fd, &st) == 0 && (st.st_uid == geteuid() || st.st_uid == owner_uid) &&
+		fchmod(pins->dir_fd, 0700) == 0)
+		return 0;
+	close(TP_TAKE_FD(pins->dir_fd));
+	return xdp_refuse(
+		reason, -EPERM, "%s belongs to uid %u: it is left alone", pins->path, st.st_uid);
+}
+
+int xdp_pins_lock(
+	struct xdp_pins *pins, const char *path, uint32_t owner_uid, char reason[TP_REASON_SIZE])
+{
+	int err = need_bpffs(path, reason);
+
+	if (err)
+		return err;
+	if (snprintf(pins->path, sizeof(pins->path), "%s", path) >= (int)sizeof(pins->path))
+		return xdp_refuse(reason, -ENAMETOOLONG, "the pin directory's name is too long");
+	err = -EAGAIN;
+	for (int i = 0; err == -EAGAIN && i < LOCK_ATTEMPTS; i++)
+		err = make_and_lock(pins);
+	if (err == -EWOULDBLOCK)
+		return xdp_refuse(reason, -EBUSY, "another turnpiked is running with %s", path);
+	if (err)
+		return xdp_refuse(reason, err, "%s cannot be used: %s", path, strerror(-err));
+	return refuse_foreign_directory(pins, owner_uid, reason);
+}
+
+/* What a descriptor is, in the words of /proc: "bpf-map", "bpf-prog", "bpf-link". */
+static bool is_kind(int fd, const char *kind)
+{
+	char path[64], target[64] = "";
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return readlink(path, target, sizeof(target) - 1) > 0 && strstr(target, kind);
+}
+
+static int open_pin(const struct xdp_pins *pins, const char *name)
+{
+	char path[PATH_SIZE];
+
+	snprintf(path, sizeof(path), "%s/%s", pins->path, name);
+	return bpf_obj_get(path);
+}
+
+static bool read_map_info(int fd, struct bpf_map_info *out)
+{
+	uint32_t size = sizeof(*out);
+
+	*out = (struct bpf_map_info){0};
+	return is_kind(fd, "bpf-map") && bpf_obj_get_info_by_fd(fd, out, &size) == 0;
+}
+
+static bool map_is_ours(const struct tp_engine *engine, const char *name)
+{
+	TP_AUTO_CLOSE int fd = open_pin(&engine->pins, name);
+	struct bpf_map_info left, ours;
+
+	return fd >= 0 && read_map_info(fd, &left) &&
+	       read_map_info(bpf_object__find_map_fd_by_name(engine->program->obj, name), &ours) &&
+	       left.type == ours.type && left.key_size == ours.key_size &&
+	       left.value_size == ours.value_size && left.map_flags == ours.map_flags &&
+	       strcmp(left.name, ours.name) == 0;
+}
+
+/* Magic 0: the predecessor died before it used its tables. */
+static bool config_is_ours(const struct tp_engine *engine)
+{
+	TP_AUTO_CLOSE int fd = open_pin(&engine->pins, "config");
+	struct tp_config config;
+	uint32_t key = 0;
+
+	if (fd < 0 || bpf_map_lookup_elem(fd, &key, &config) != 0)
+		return false;
+	if (config.magic == 0)
+		return true;
+	return config.magic == TP_MAGIC && config.abi == TP_ABI_VERSION &&
+	       config.layout == tp_layout_hash();
+}
+
+static bool program_is_ours(int fd)
+{
+	struct bpf_prog_info info = {0};
+	uint32_t size = sizeof(info);
+
+	return fd >= 0 && is_kind(fd, "bpf-prog") &&
+	       bpf_obj_get_info_by_fd(fd, &info, &size) == 0 && info.type == BPF_PROG_TYPE_XDP &&
+	       strcmp(info.name, OUR_NAME) == 0;
+}
+
+static bool take_leftover(struct xdp_pins *pins, const char *name)
+{
+	TP_AUTO_CLOSE int fd = open_pin(pins, name), program = -1;
+	struct bpf_link_info info = {0};
+	uint32_t size = sizeof(info);
+
+	if (fd < 0 || !is_kind(fd, "bpf-link") || bpf_obj_get_info_by_fd(fd, &info, &size) != 0 ||
+		info.type != BPF_LINK_TYPE_XDP)
+		return false;
+	program = bpf_prog_get_fd_by_id(info.prog_id);
+	if (!program_is_ours(program) || pins->leftovers_count == TP_INTERFACES_MAX)
+		return false;
+	pins->leftovers[pins->leftovers_count++] = (struct xdp_leftover){
+		.fd = TP_TAKE_FD(fd),
+		.ifindex = info.xdp.ifindex,
+		.program_id = info.prog_id,
+	};
+	return true;
+}
+
+static bool pin_is_ours(struct tp_engine *engine, const char *name)
+{
+	if (strcmp(name, PROGRAM_PIN) == 0) {
+		TP_AUTO_CLOSE int fd = open_pin(&engine->pins, name);
+
+		return program_is_ours(fd);
+	}
+	if (strncmp(name, LINK_PREFIX, strlen(LINK_PREFIX)) == 0)
+		return take_leftover(&engine->pins, name);
+	if (bpf_object__find_map_fd_by_name(engine->program->obj, name) < 0)
+		return false;
+	return map_is_ours(engine, name) && (strcmp(name, "config") != 0 || config_is_ours(engine));
+}
+
+/* The directory by its descriptor: a path could have been exchanged meanwhile. */
+static DIR *list(const struct xdp_pins *pins)
+{
+	int fd = openat(pins->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? NULL : fdopendir(fd);
+}
+
+static const char *next_name(DIR *dir)
+{
+	struct dirent *entry;
+
+	while ((entry = readdir(dir))) {
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			return entry->d_name;
+	}
+	return NULL;
+}
+
+int xdp_pins_inspect(struct tp_engine *engine, char reason[TP_REASON_SIZE])
+{
+	TP_CLEANUP(cleanup_dir) DIR *dir = list(&engine->pins);
+	const char *name;
+
+	if (!dir)
+		return xdp_refuse(reason, -errno, "%s cannot be read: %s", engine->pins.path,
+			strerror(errno));
+	while ((name = next_name(dir))) {
+		if (!pin_is_ours(engine, name))
+			return xdp_refuse(reason, -EEXIST,
+				"%s/%s is not ours or of another version; it is left alone: remove it, "
+				"or use another pin directory",
+				engine->pins.path, name);
+	}
+	return 0;
+}
+
+static int pin(const struct xdp_pins *pins, int fd, const char *name)
+{
+	char path[PATH_SIZE];
+
+	snprintf(path, sizeof(path), "%s/%s", pins->path, name);
+	return bpf_obj_pin(fd, path);
+}
+
+static int pin_program_and_maps(const struct tp_engine *engine)
+{
+	struct bpf_map *map;
+	int err = 0;
+
+	bpf_object__for_each_map(map, engine->program->obj)
+	{
+		/* .rodata and its like belong to the program alone. */
+		if (!err && !bpf_map__is_internal(map))
+			err = pin(&engine->pins, bpf_map__fd(map), bpf_map__name(map));
+	}
+	return err ? err : pin(&engine->pins, xdp_program_fd(engine), PROGRAM_PIN);
+}
+
+static int pin_links(const struct tp_engine *engine)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < engine->interfaces_count; i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), LINK_PREFIX "%u", engine->interfaces[i].is.ifindex);
+		err = pin(&engine->pins, engine->interfaces[i].link_fd, name);
+	}
+	return err;
+}
+
+/* Of interfaces that are no longer configured. */
+static void end_leftovers(struct xdp_pins *pins)
+{
+	for (size_t i = 0; i < pins->leftovers_count; i++) {
+		if (pins->leftovers[i].fd >= 0)
+			xdp_link_end(&pins->leftovers[i].fd);
+	}
+	pins->leftovers_count = 0;
+}
+
+int xdp_pins_write(struct tp_engine *engine, uint32_t owner_uid, char reason[TP_REASON_SIZE])
+{
+	int err;
+
+	/* Links survive that: the interfaces hold their descriptors. */
+	xdp_pins_remove(&engine->pins);
+	end_leftovers(&engine->pins);
+	err = pin_program_and_maps(engine);
+	if (!err)
+		err = pin_links(engine);
+	if (!err && fchown(engine->pins.dir_fd, owner_uid, (gid_t)-1) != 0)
+		err = -errno;
+	if (err)
+		return xdp_refuse(reason, err, "pins cannot be made in %s: %s", engine->pins.path,
+			strerror(-err));
+	return 0;
+}
+
+void xdp_pins_remove(struct xdp_pins *pins)
+{
+	TP_CLEANUP(cleanup_dir) DIR *dir = list(pins);
+	const char *name;
+
+	while (dir && (name = next_name(dir)))
+		unlinkat(pins->dir_fd, name, 0);
+}
+
+void xdp_pins_close(struct xdp_pins *pins)
+{
+	for (size_t i = 0; i < pins->leftovers_count; i++) {
+		if (pins->leftovers[i].fd >= 0)
+			close(pins->leftovers[i].fd);
+	}
+	pins->leftovers_count = 0;
+	if (pins->dir_fd >= 0)
+		close(pins->dir_fd);
+	pins->dir_fd = -1;
+}

@@ -1,0 +1,160 @@
+/*
+ * The BPF program and its maps: sized, loaded, mapped into the control plane's memory. Called from
+ * start() and stop(); loading blocks on the kernel's verifier.
+ */
+#include "xdp.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "turnpike.skel.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/mman.h>
+
+#define VERIFIER_LOG_SIZE (1 << 20)
+
+static int set_sizes(struct turnpike_bpf *program, const struct tp_shape *shape)
+{
+	for (int i = 0; i < TP_REGIONS; i++) {
+		const struct tp_region_shape *region = &shape->regions[i];
+		struct bpf_map *map = bpf_object__find_map_by_name(program->obj, region->name);
+
+		if (!map || bpf_map__value_size(map) != region->element_size)
+			return -EPROTO;
+		/* The kernel maps nothing for writing that programs may only read. */
+		if (bpf_map__set_max_entries(map, region->count) != 0 ||
+			bpf_map__set_map_flags(map, BPF_F_MMAPABLE) != 0)
+			return -EINVAL;
+	}
+	program->rodata->layout = tp_layout_hash();
+	return 0;
+}
+
+/* The verifier's verdict: the line before its statistics. */
+static const char *last_words(char *log)
+{
+	char *end = strstr(log, "\nprocessed "), *line;
+
+	if (!end)
+		return "no reason given";
+	*end = '\0';
+	line = strrchr(log, '\n');
+	return line ? line + 1 : log;
+}
+
+static size_t region_size(const struct tp_region_shape *region)
+{
+	return (size_t)region->element_size * region->count;
+}
+
+/* Pages are touched when they are used: a table for many flows costs nothing before. */
+static int map_regions(struct tp_engine *engine, const struct tp_shape *shape)
+{
+	engine->memory.shape = *shape;
+	for (int i = 0; i < TP_REGIONS; i++) {
+		const struct tp_region_shape *region = &shape->regions[i];
+		int fd = bpf_object__find_map_fd_by_name(engine->program->obj, region->name);
+		void *p =
+			mmap(NULL, region_size(region), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+		if (p == MAP_FAILED)
+			return -errno;
+		engine->memory.regions[i] = p;
+	}
+	return 0;
+}
+
+static int read_own_id(struct tp_engine *engine)
+{
+	struct bpf_prog_info info = {0};
+	uint32_t size = sizeof(info);
+	int err = bpf_obj_get_info_by_fd(xdp_program_fd(engine), &info, &size);
+
+	engine->program_id = info.id;
+	return err;
+}
+
+int xdp_program_load(
+	struct tp_engine *engine, const struct tp_shape *shape, char reason[TP_REASON_SIZE])
+{
+	TP_AUTO_FREE char *log = calloc(1, VERIFIER_LOG_SIZE);
+	LIBBPF_OPTS(bpf_object_open_opts, options, .kernel_log_buf = log,
+		.kernel_log_size = VERIFIER_LOG_SIZE);
+	int err;
+
+	if (!log)
+		return xdp_refuse(reason, -ENOMEM, "out of memory");
+	engine->program = turnpike_bpf__open_opts(&options);
+	if (!engine->program)
+		return xdp_refuse(
+			reason, -errno, "the BPF program cannot be opened: %s", strerror(errno));
+	err = set_sizes(engine->program, shape);
+	if (err)
+		return xdp_refuse(reason, err, "the BPF program was built for other tables");
+	err = turnpike_bpf__load(engine->program);
+	if (err == -EPERM)
+		return xdp_refuse(reason, err,
+			"loading needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
+	if (err) {
+		tp_debug("verifier: %s", log);
+		return xdp_refuse(reason, err, "the kernel refuses the BPF program: %s (%s)",
+			strerror(-err), last_words(log));
+	}
+	err = map_regions(engine, shape);
+	if (!err)
+		err = read_own_id(engine);
+	if (err)
+		return xdp_refuse(reason, err, "the tables cannot be mapped: %s", strerror(-err));
+	return 0;
+}
+
+int xdp_program_fd(const struct tp_engine *engine)
+{
+	return bpf_program__fd(engine->program->progs.turnpike);
+}
+
+int xdp_program_set_interfaces(struct tp_engine *engine, char reason[TP_REASON_SIZE])
+{
+	int fd = bpf_map__fd(engine->program->maps.interfaces);
+
+	for (uint32_t i = 0; i < engine->interfaces_count; i++) {
+		uint32_t ifindex = engine->interfaces[i].is.ifindex;
+
+		if (bpf_map_update_elem(fd, &i, &ifindex, BPF_ANY) != 0)
+			return xdp_refuse(reason, -errno,
+				"%s cannot be a target of redirection: %s",
+				engine->interfaces[i].is.name, strerror(errno));
+	}
+	return 0;
+}
+
+void xdp_program_close(struct tp_engine *engine)
+{
+	turnpike_bpf__destroy(engine->program);
+	engine->program = NULL;
+}
+
+void xdp_program_unmap(struct tp_engine *engine)
+{
+	for (int i = 0; i < TP_REGIONS; i++) {
+		if (engine->memory.regions[i])
+			munmap(engine->memory.regions[i],
+				region_size(&engine->memory.shape.regions[i]));
+		engine->memory.regions[i] = NULL;
+	}
+}
+
+struct xdp_program_name xdp_program_name(uint32_t id)
+{
+	struct xdp_program_name out = {.id = id, .text = "?"};
+	TP_AUTO_CLOSE int fd = bpf_prog_get_fd_by_id(id);
+	struct bpf_prog_info info = {0};
+	uint32_t size = sizeof(info);
+
+	if (fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &size) == 0)
+		snprintf(out.text, sizeof(out.text), "%s", info.name);
+	return out;
+}

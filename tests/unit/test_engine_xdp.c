@@ -1,0 +1,476 @@
+/*
+ * dataplane/engine/xdp against the real kernel. Runs as root in network and mount namespaces of its
+ * own, which end with the process: veth pairs tpa=tpb and tpc=tpd, a bpffs of its own.
+ */
+#include "base/cleanup.h"
+#include "dataplane/engine/engine.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <dirent.h>
+#include <errno.h>
+#include <linux/if_link.h>
+#include <net/if.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#define PIN_DIR "/sys/fs/bpf/tptest"
+#define NOBODY  65534
+
+static char reason[TP_REASON_SIZE];
+
+static void run(const char *command)
+{
+	if (system(command) != 0)
+		fail_msg("%s", command);
+}
+
+static struct tp_engine_options options_for(const char *const *names, size_t count)
+{
+	return (struct tp_engine_options){
+		.interfaces = names,
+		.interfaces_count = count,
+		.xdp_mode = TP_XDP_AUTO,
+		.flows = 1024,
+		.pin_dir = PIN_DIR,
+		.owner_uid = 0,
+	};
+}
+
+static const char *const both[] = {"tpa", "tpc"};
+
+static struct tp_engine *must_start(const struct tp_engine_options *options)
+{
+	struct tp_engine *engine = NULL;
+
+	if (tp_engine_xdp.start(options, &engine, reason) != 0)
+		fail_msg("%s", reason);
+	return engine;
+}
+
+static void must_refuse(const struct tp_engine_options *options, int err, const char *says)
+{
+	struct tp_engine *engine = NULL;
+	int got = tp_engine_xdp.start(options, &engine, reason);
+
+	if (got != err || !strstr(reason, says))
+		fail_msg("%d instead of %d: %s", got, err, reason);
+	assert_null(engine);
+}
+
+static uint32_t attached_id(const char *name)
+{
+	uint32_t id = 0;
+
+	assert_int_equal(bpf_xdp_query_id((int)if_nametoindex(name), 0, &id), 0);
+	return id;
+}
+
+static int count_entries(const char *path)
+{
+	DIR *dir = opendir(path);
+	int count = 0;
+
+	if (!dir)
+		return -errno;
+	while (readdir(dir))
+		count++;
+	closedir(dir);
+	return count - 2;
+}
+
+static void assert_nothing_left(void)
+{
+	assert_int_equal(attached_id("tpa"), 0);
+	assert_int_equal(attached_id("tpc"), 0);
+	assert_int_equal(count_entries(PIN_DIR), -ENOENT);
+}
+
+static int pass_program(void)
+{
+	static const struct bpf_insn insns[] = {
+		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = XDP_PASS},
+		{.code = BPF_JMP | BPF_EXIT},
+	};
+
+	return bpf_prog_load(BPF_PROG_TYPE_XDP, "somebody_elses", "GPL", insns, 2, NULL);
+}
+
+static int open_pin(const char *name)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), PIN_DIR "/%s", name);
+	return bpf_obj_get(path);
+}
+
+static void test_attach_and_stop(void **state)
+{
+	struct tp_engine_options options = options_for(both, 2);
+	struct tp_engine_interface is[TP_INTERFACES_MAX];
+	struct tp_engine *engine = must_start(&options);
+	struct tp_table *table;
+	struct tp_config config;
+	uint32_t key = 0;
+	struct stat st;
+	int fd;
+
+	assert_string_equal(reason, "native XDP on tpa, tpc");
+	assert_int_equal(tp_engine_xdp.interfaces(engine, is), 2);
+	assert_string_equal(is[1].name, "tpc");
+	assert_true(is[0].attached && is[1].attached);
+	assert_true(attached_id("tpa") != 0);
+	assert_int_equal(attached_id("tpa"), attached_id("tpc"));
+	assert_int_equal(count_entries(PIN_DIR), TP_REGIONS + 1 + 1 + 2);
+	assert_int_equal(stat(PIN_DIR, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0700);
+	assert_int_equal(stat(PIN_DIR "/flows", &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+
+	assert_int_equal(tp_table_create(tp_engine_xdp.memory(engine), 0x4fff, &table), 0);
+	fd = open_pin("config");
+	assert_true(fd >= 0);
+	assert_int_equal(bpf_map_lookup_elem(fd, &key, &config), 0);
+	assert_int_equal(config.magic, TP_MAGIC);
+	assert_true(config.layout == tp_layout_hash());
+	close(fd);
+	assert_int_equal(tp_engine_xdp.check(engine, reason), 0);
+	tp_table_destroy(table);
+	tp_engine_xdp.stop(engine);
+	assert_nothing_left();
+}
+
+/* Threat D02, and one directory serves one living instance. */
+static void test_others_are_kept_out(void **state)
+{
+	struct tp_engine_options options = options_for(both, 2);
+	struct tp_engine *engine = must_start(&options);
+	int status;
+	pid_t child;
+
+	must_refuse(&options, -EBUSY, "another turnpiked is running");
+	assert_int_equal(tp_engine_xdp.check(engine, reason), 0);
+	assert_int_not_equal(system("ip link set dev tpa xdp off 2>/dev/null && "
+				    "! ip link show tpa | grep -q prog/xdp"),
+		0);
+	assert_int_equal(tp_engine_xdp.check(engine, reason), 0);
+	child = fork();
+	if (child == 0) {
+		if (setuid(NOBODY) != 0)
+			_exit(1);
+		_exit(open_pin("config") == -EACCES && open_pin("flows") == -EACCES ? 0 : 2);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	tp_engine_xdp.stop(engine);
+	assert_nothing_left();
+}
+
+static void test_foreign_program(void **state)
+{
+	struct tp_engine_options options = options_for(both, 2);
+	int program = pass_program(), ifindex = (int)if_nametoindex("tpc");
+	uint32_t id;
+
+	assert_true(program >= 0);
+	assert_int_equal(bpf_xdp_attach(ifindex, program, 0, NULL), 0);
+	id = attached_id("tpc");
+	must_refuse(&options, -EBUSY, "tpc: another XDP program");
+	assert_non_null(strstr(reason, "name somebody_elses"));
+	assert_int_equal(attached_id("tpc"), id);
+	assert_int_equal(bpf_xdp_detach(ifindex, 0, NULL), 0);
+	close(program);
+	assert_nothing_left();
+}
+
+static void test_mode_in_the_kernels_words(void **state)
+{
+	static const char words[] = "Peer MTU is too large to set XDP";
+	struct tp_engine_options options = options_for(both, 2);
+	struct tp_engine_interface is[TP_INTERFACES_MAX];
+	struct tp_engine *engine;
+
+	run("ip link set tpb mtu 9000");
+	options.xdp_mode = TP_XDP_NATIVE;
+	must_refuse(&options, -ERANGE, words);
+	assert_nothing_left();
+	options.xdp_mode = TP_XDP_AUTO;
+	engine = must_start(&options);
+	assert_string_equal(reason,
+		"native XDP on tpc; tpa: native refused (veth: Peer MTU is too large "
+		"to set XDP), generic attached");
+	tp_engine_xdp.interfaces(engine, is);
+	assert_string_equal(is[0].mode, "generic");
+	tp_engine_xdp.stop(engine);
+	run("ip link set tpb mtu 1500");
+	options.xdp_mode = TP_XDP_GENERIC;
+	engine = must_start(&options);
+	assert_string_equal(reason, "generic XDP on tpa, tpc");
+	tp_engine_xdp.stop(engine);
+	assert_nothing_left();
+}
+
+static void test_loss_is_told_once(void **state)
+{
+	struct tp_engine_options options = options_for(both, 2);
+	struct tp_engine *engine = must_start(&options);
+	struct tp_engine_interface is[TP_INTERFACES_MAX];
+	char name[32];
+	int link;
+
+	snprintf(name, sizeof(name), "link-%u", if_nametoindex("tpc"));
+	link = open_pin(name);
+	assert_true(link >= 0);
+	assert_int_equal(tp_engine_xdp.check(engine, reason), 0);
+	assert_int_equal(bpf_link_detach(link), 0);
+	close(link);
+	assert_int_equal(tp_engine_xdp.check(engine, reason), -ENOLINK);
+	assert_string_equal(reason, "tpc: the XDP program was removed");
+	assert_int_equal(tp_engine_xdp.check(engine, reason), 0);
+	tp_engine_xdp.interfaces(engine, is);
+	assert_true(is[0].attached && !is[1].attached);
+	tp_engine_xdp.stop(engine);
+	assert_nothing_left();
+}
+
+/* Runs in a child that is killed: starts, fills the table's head, tells, and waits. */
+static void live_until_killed(int ready)
+{
+	struct tp_engine_options options = options_for(both, 2);
+	struct tp_engine *engine;
+	struct tp_table *table;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (tp_engine_xdp.start(&options, &engine, reason) != 0)
+		_exit(1);
+	if (tp_table_create(tp_engine_xdp.memory(engine), 0x4fff, &table) != 0)
+		_exit(1);
+	if (write(ready, "x", 1) != 1)
+		_exit(1);
+	for (;;)
+		pause();
+}
+
+static void leave_a_dead_predecessor(void)
+{
+	int ready[2], status;
+	pid_t child;
+	char c;
+
+	assert_int_equal(pipe(ready), 0);
+	child = fork();
+	if (child == 0)
+		live_until_killed(ready[1]);
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &c, 1), 1);
+	close(ready[0]);
+	kill(child, SIGKILL);
+	assert_int_equal(waitpid(child, &status, 0), child);
+}
+
+struct watch {
+	pthread_t thread;
+	bool stop;
+	uint64_t looks, gaps;
+};
+
+static void *watch_tpa(void *arg)
+{
+	struct watch *w = arg;
+	int ifindex = (int)if_nametoindex("tpa");
+
+	while (!__atomic_load_n(&w->stop, __ATOMIC_RELAXED)) {
+		uint32_t id = 0;
+
+		if (bpf_xdp_query_id(ifindex, 0, &id) == 0) {
+			w->looks++;
+			w->gaps += id == 0;
+		}
+	}
+	return NULL;
+}
+
+static void test_take_over_without_a_gap(void **state)
+{
+	static const char *const one[] = {"tpa"};
+	struct tp_engine_options options = options_for(one, 1);
+	struct watch watch = {0};
+	struct tp_engine *engine;
+	uint32_t before;
+
+	leave_a_dead_predecessor();
+	before = attached_id("tpa");
+	assert_true(before != 0 && attached_id("tpc") == before);
+	assert_int_equal(pthread_create(&watch.thread, NULL, watch_tpa, &watch), 0);
+	engine = must_start(&options);
+	__atomic_store_n(&watch.stop, true, __ATOMIC_RELAXED);
+	pthread_join(watch.thread, NULL);
+	print_message(
+		"%lu looks during the take-over, %lu without a program\n", watch.looks, watch.gaps);
+	assert_true(watch.looks > 10);
+	assert_int_equal(watch.gaps, 0);
+	assert_string_equal(reason, "native XDP on tpa (taken over)");
+	assert_true(attached_id("tpa") != 0 && attached_id("tpa") != before);
+	assert_int_equal(attached_id("tpc"), 0);
+	assert_int_equal(count_entries(PIN_DIR), TP_REGIONS + 1 + 1 + 1);
+	assert_int_equal(tp_engine_xdp.check(engine, reason), 0);
+	tp_engine_xdp.stop(engine);
+	assert_nothing_left();
+}
+
+/* A predecessor's generic program where native is asked for, the other way, and in namespaces. */
+static void test_take_over_in_another_mode(void **state)
+{
+	struct tp_engine_options options = options_for(both, 2);
+	struct tp_engine *engine;
+
+	leave_a_dead_predecessor();
+	options.xdp_mode = TP_XDP_GENERIC;
+	engine = must_start(&options);
+	assert_string_equal(reason, "generic XDP on tpa, tpc");
+	tp_engine_xdp.stop(engine);
+	assert_nothing_left();
+}
+
+/* Threat D03: what squats in the directory is refused and not touched. */
+enum squatter { WRONG_VALUE_SIZE, WRONG_FLAGS, UNKNOWN_NAME, MAP_AS_PROGRAM, OTHER_LAYOUT };
+
+static int make_map(uint32_t value_size, uint32_t flags)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = flags);
+
+	return bpf_map_create(BPF_MAP_TYPE_ARRAY, "config", 4, value_size, 1, &options);
+}
+
+static void squat(enum squatter squatter, char path[128])
+{
+	static const char *const names[] = {"config", "config", "stranger", "program", "config"};
+	uint32_t size = sizeof(struct tp_config), flags = BPF_F_MMAPABLE;
+	struct tp_config config = {.magic = TP_MAGIC, .abi = TP_ABI_VERSION, .layout = 1};
+	uint32_t key = 0;
+	int fd = make_map(
+		squatter == WRONG_VALUE_SIZE ? 8 : size, squatter == WRONG_FLAGS ? 0 : flags);
+
+	assert_true(fd >= 0);
+	if (squatter == OTHER_LAYOUT)
+		assert_int_equal(bpf_map_update_elem(fd, &key, &config, BPF_ANY), 0);
+	assert_int_equal(mkdir(PIN_DIR, 0700), 0);
+	snprintf(path, 128, PIN_DIR "/%s", names[squatter]);
+	assert_int_equal(bpf_obj_pin(fd, path), 0);
+	close(fd);
+}
+
+static void test_squatters(void **state)
+{
+	struct tp_engine_options options = options_for(both, 2);
+	struct tp_engine *engine;
+	char path[128];
+
+	for (enum squatter s = WRONG_VALUE_SIZE; s <= OTHER_LAYOUT; s++) {
+		squat(s, path);
+		must_refuse(&options, -EEXIST, path);
+		assert_int_equal(access(path, F_OK), 0);
+		assert_int_equal(attached_id("tpa"), 0);
+		assert_int_equal(unlink(path), 0);
+		assert_int_equal(rmdir(PIN_DIR), 0);
+	}
+	assert_int_equal(mkdir(PIN_DIR, 0777), 0);
+	assert_int_equal(chown(PIN_DIR, 12345, 0), 0);
+	must_refuse(&options, -EPERM, "belongs to uid 12345");
+	assert_int_equal(rmdir(PIN_DIR), 0);
+	/* An empty table of a predecessor that died early is no squatter. */
+	squat(OTHER_LAYOUT, path);
+	unlink(path);
+	engine = must_start(&options);
+	tp_engine_xdp.stop(engine);
+	assert_nothing_left();
+}
+
+static void test_without_privileges_after_start(void **state)
+{
+	struct tp_engine_options options = options_for(both, 2);
+	int status;
+	pid_t child = fork();
+
+	options.owner_uid = NOBODY;
+	if (child == 0) {
+		struct tp_engine *engine;
+
+		if (tp_engine_xdp.start(&options, &engine, reason) != 0 || setuid(NOBODY) != 0)
+			_exit(1);
+		if (tp_engine_xdp.check(engine, reason) != 0)
+			_exit(2);
+		if (open_pin("config") >= 0)
+			_exit(3);
+		tp_engine_xdp.stop(engine);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_nothing_left();
+}
+
+static void test_refused_options(void **state)
+{
+	static const char *const missing[] = {"tpnone"}, *const twice[] = {"tpa", "tpa"};
+	struct tp_engine_options options = options_for(missing, 1);
+
+	must_refuse(&options, -ENODEV, "no interface tpnone");
+	options = options_for(twice, 2);
+	must_refuse(&options, -EINVAL, "named twice");
+	options = options_for(both, 0);
+	must_refuse(&options, -EINVAL, "1 to 16 interfaces");
+	options = options_for(both, 2);
+	options.pin_dir = "/tmp/tptest";
+	must_refuse(&options, -EINVAL, "not on a mounted bpffs");
+	assert_nothing_left();
+}
+
+static int enter_namespaces(void)
+{
+	if (unshare(CLONE_NEWNET | CLONE_NEWNS) != 0)
+		return -errno;
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+		return -errno;
+	/* The engine has to mount a bpffs itself; this one is nobody else's. */
+	while (umount2("/sys/fs/bpf", MNT_DETACH) == 0)
+		;
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_attach_and_stop),
+		cmocka_unit_test(test_others_are_kept_out),
+		cmocka_unit_test(test_foreign_program),
+		cmocka_unit_test(test_mode_in_the_kernels_words),
+		cmocka_unit_test(test_loss_is_told_once),
+		cmocka_unit_test(test_take_over_without_a_gap),
+		cmocka_unit_test(test_take_over_in_another_mode),
+		cmocka_unit_test(test_squatters),
+		cmocka_unit_test(test_without_privileges_after_start),
+		cmocka_unit_test(test_refused_options),
+	};
+
+	if (geteuid() != 0 || enter_namespaces() != 0) {
+		printf("skipped: needs root and namespaces of its own\n");
+		return 77;
+	}
+	run("ip link add tpa type veth peer name tpb && ip link add tpc type veth peer name tpd");
+	run("for i in tpa tpb tpc tpd; do ip link set $i up; done");
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
