@@ -1,0 +1,228 @@
+/*
+ * Random packets: valid ones, most of them then damaged, and noise. Native core and BPF program
+ * must agree in verdict, bytes and counters, and whoever runs it, the laws hold: what passes is
+ * untouched, and a checksum that leaves is right exactly if it came in right.
+ *
+ * usage: vectors_random [packets [seed]] runs both; with "native" in front the native core alone.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "probe.h"
+
+static uint64_t state;
+
+static uint32_t draw(uint32_t below)
+{
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return (uint32_t)((state >> 16) % below);
+}
+
+static bool one_in(uint32_t n)
+{
+	return draw(n) == 0;
+}
+
+static uint16_t draw_port(void)
+{
+	static const uint16_t ports[] = {PORT_PERMISSION, PORT_LAPSED, PORT_UNGRANTED, PORT_SLOW,
+		PORT_CHANNEL_OVER, PORT_EVERYTHING_OVER, PORT_CLOSED};
+
+	return ports[draw(sizeof(ports) / sizeof(ports[0]))];
+}
+
+static void draw_probe(struct probe *out)
+{
+	static const size_t sizes[] = {EMPTY, 1, 2, 3, 5, 64, 160, 1024, 1200, 1440, 1480};
+	static const uint8_t extensions[] = {0, 43, 44, 60, 6};
+
+	*out = (struct probe){.from = one_in(2) ? CLIENT : PEER};
+	out->lane = world_lane_at(draw((uint32_t)world_lanes()))->channel;
+	if (one_in(2))
+		out->lane = WORLD_CHANNEL;
+	if (out->from == PEER && one_in(6))
+		out->port = draw_port();
+	out->size = one_in(3) ? 1 + draw(1500) : sizes[draw(sizeof(sizes) / sizeof(sizes[0]))];
+	out->frame.vlan[0] = one_in(4) ? (uint16_t)(1 + draw(0xffff)) : 0;
+	out->frame.vlan_type = one_in(4) ? 0x88a8 : 0;
+	out->frame.tos = (uint8_t)draw(256);
+	out->frame.ttl = (uint8_t)draw(256);
+	out->frame.id = (uint16_t)draw(65536);
+	out->frame.fragment = one_in(2) ? 0x4000 : one_in(20) ? (uint16_t)draw(65536) : 0;
+	out->frame.label = draw(1 << 20);
+	out->frame.options = one_in(30) ? (uint8_t)(1 + draw(10)) : 0;
+	out->frame.extension = extensions[draw(sizeof(extensions))];
+	out->frame.padding = out->from == CLIENT && one_in(2) ? (uint8_t)draw(5) : 0;
+	out->frame.padding_byte = (uint8_t)draw(256);
+	out->frame.trailer = one_in(3) ? draw(30) : 0;
+	out->frame.checksum = one_in(8) ? (enum frame_checksum)draw(3) : CHECKSUM_GOOD;
+	out->frame.wrong_ip_checksum = one_in(20);
+}
+
+/* Values at which code tends to turn. */
+static uint16_t draw_odd_value(const struct frame *frame)
+{
+	static const uint16_t values[] = {0, 1, 7, 8, 19, 20, 27, 28, 0x3fff, 0x4000, 0x4001,
+		0x4fff, 0x5000, 0x7fff, 0x8000, 0xfffe, 0xffff, 0x0800, 0x86dd, 0x8100, 0x88a8};
+	uint32_t pick = draw(sizeof(values) / sizeof(values[0]) + 2);
+
+	if (pick < sizeof(values) / sizeof(values[0]))
+		return values[pick];
+	return (uint16_t)(frame->len - draw(64));
+}
+
+static void damage(struct frame *frame)
+{
+	size_t headers = frame->len < 90 ? frame->len : 90;
+
+	switch (draw(6)) {
+	case 0:
+		frame->bytes[draw((uint32_t)headers)] = (uint8_t)draw(256);
+		break;
+	case 1:
+		frame->bytes[draw((uint32_t)headers)] ^= (uint8_t)(1 << draw(8));
+		break;
+	case 2:
+		frame_put16(frame, (draw((uint32_t)headers - 1) & ~1u), draw_odd_value(frame));
+		break;
+	case 3:
+		frame->len = draw((uint32_t)frame->len + 1);
+		break;
+	case 4: {
+		size_t len = draw((uint32_t)headers + 1);
+
+		frame->len = len; /* inside the headers */
+		break;
+	}
+	case 5:
+		for (uint32_t more = draw(8); more > 0; more--)
+			frame->bytes[frame->len++] = (uint8_t)draw(256);
+		break;
+	}
+}
+
+static void make_noise(struct frame *out)
+{
+	out->len = draw(200);
+	for (size_t i = 0; i < out->len; i++)
+		out->bytes[i] = (uint8_t)draw(256);
+	if (out->len >= 16 && one_in(2)) {
+		frame_put16(out, 12, one_in(2) ? 0x0800 : 0x86dd);
+		out->bytes[14] = frame_get16(out, 12) == 0x0800 ? 0x45 : 0x60;
+	}
+}
+
+static void make(struct frame *out)
+{
+	struct frame_spec spec;
+	struct probe probe;
+
+	if (one_in(20)) {
+		make_noise(out);
+		return;
+	}
+	draw_probe(&probe);
+	probe_build(&probe, one_in(2) ? TP_IPV4 : TP_IPV6, &spec, out);
+	for (uint32_t n = one_in(3) ? 1 + draw(3) : 0; n > 0 && out->len > 1; n--)
+		damage(out);
+}
+
+static bool lawful(const struct frame *in, const struct outcome *got)
+{
+	struct frame before = *in, after = got->frame;
+
+	switch (tp_verdict_fate(got->verdict)) {
+	case TP_FATE_PASS:
+		return frame_equal(in, &got->frame);
+	case TP_FATE_DROP:
+		return true;
+	case TP_FATE_SEND:
+		break;
+	}
+	return frame_locate(&before) && frame_locate(&after) &&
+	       frame_ip_checksum_ok(&before) == frame_ip_checksum_ok(&after) &&
+	       frame_udp_checksum_ok(&before) == frame_udp_checksum_ok(&after);
+}
+
+static bool agree(struct bpf_runner *bpf, const struct world *world, const struct frame *in,
+	const struct outcome *native)
+{
+	static struct outcome got;
+
+	if (!bpf_run(bpf, world, in, &got))
+		return bpf_copy_world(bpf, world), true;
+	return got.verdict == native->verdict && frame_equal(&got.frame, &native->frame) &&
+	       bpf_counters_equal(bpf, world);
+}
+
+/* From here on a packet without a flow may have one that found no slot. */
+static void lose_a_flow(const struct world *world, struct bpf_runner *bpf)
+{
+	struct tp_config *config = world->memory.regions[TP_REGION_CONFIG];
+
+	config->unplaced = 1;
+	if (bpf)
+		bpf_copy_world(bpf, world);
+}
+
+static int give_up(unsigned long packet, const struct frame *in, const struct outcome *got)
+{
+	printf("FAILED at packet %lu, verdict %d:\n", packet, got->verdict);
+	for (size_t i = 0; i < in->len; i++)
+		printf("%02x%s", in->bytes[i], i % 32 == 31 ? "\n" : " ");
+	printf("\n0 passed, 1 failed, 0 skipped\n");
+	return 1;
+}
+
+static void print_verdicts(const struct world *world)
+{
+	static const char *const names[] = {
+#define X(name, text, fate, meaning) text,
+		TP_VERDICTS(X)
+#undef X
+	};
+	struct tp_worker_counters totals = tp_table_totals(world->table);
+
+	totals.verdicts[TP_RELAYED] = totals.packets[0] + totals.packets[1];
+	for (int i = 0; i < TP_VERDICT_COUNT; i++)
+		printf("  %-12s %lu\n", names[i], (unsigned long)totals.verdicts[i]);
+}
+
+int main(int argc, char **argv)
+{
+	bool alone = argc > 1 && strcmp(argv[1], "native") == 0;
+	unsigned long packets = argc > 1 + alone ? strtoul(argv[1 + alone], NULL, 0) : 100000;
+	static struct outcome native;
+	const char *reason = "asked for";
+	struct bpf_runner *bpf = NULL;
+	struct world world;
+	struct frame in;
+
+	state = argc > 2 + alone ? strtoull(argv[2 + alone], NULL, 0) : 0x7475726e;
+	printf("seed %#lx, %lu packets\n", (unsigned long)state, packets);
+	if (!alone)
+		bpf = bpf_open(&reason);
+	world_create(&world, bpf ? bpf_redirect_ifindex(bpf) : 2);
+	if (bpf) {
+		bpf_load(bpf, &world);
+		bpf_copy_world(bpf, &world);
+	} else {
+		printf("the native core alone: %s\n", reason);
+	}
+
+	for (unsigned long i = 0; i < packets; i++) {
+		if (i == packets / 2)
+			lose_a_flow(&world, bpf);
+		make(&in);
+		native_run(&world, &in, HEADROOM, &native);
+		if (!lawful(&in, &native) || (bpf && !agree(bpf, &world, &in, &native)))
+			return give_up(i, &in, &native);
+	}
+	print_verdicts(&world);
+	bpf_close(bpf);
+	world_destroy(&world);
+	printf("1 passed, 0 failed, %d skipped\n", !bpf && !alone);
+	return 0;
+}
