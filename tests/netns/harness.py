@@ -1,0 +1,583 @@
+"""
+The lab: three network namespaces as three hosts, a server under test in the middle one.
+
+     client namespace              server namespace                  peer namespace
+   +-------------------+        +-----------------------+          +-------------------+
+   |               veth|========|to_client      to_peer |==========|veth               |
+   | 198.51.100.10-.19 |        |198.51.100.1           |          | 203.0.113.10-.19  |
+   | 2001:db8:1::10-19 |        |198.51.100.2           |          | 2001:db8:2::10-19 |
+   | 2002:.., 2001:0:..|        |2001:db8:1::1          |          | 203.0.113.66      |
+   |  (tunnels)        |        |           203.0.113.1 |          | 9.9.9.9           |
+   +-------------------+        |           203.0.113.2 |          | 2620:fe::9        |
+                                |         2001:db8:2::1 |          | .254 gateway      |
+                                +-----------------------+          +-------------------+
+                                 listeners       relays
+
+Listeners are on the client's side, relayed addresses on the peer's. The default route of the
+server leads to the peer, which also owns two public addresses. TX checksum offload is off
+everywhere (a program in the driver would see partial checksums), GRO is on at the outer ends
+(a veth end without GRO or a program drops what XDP_TX sends to it).
+
+Everything has the name of this process in it; what crashed runs left behind is removed first.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import glob
+import ipaddress
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+
+PREFIX = "tptest"
+
+CLIENTS4 = [f"198.51.100.{n}" for n in range(10, 20)]
+CLIENTS6 = [f"2001:db8:1::{n}" for n in range(10, 20)]
+PEERS4 = [f"203.0.113.{n}" for n in range(10, 20)]
+PEERS6 = [f"2001:db8:2::{n}" for n in range(10, 20)]
+DENIED_PEER = "203.0.113.66"
+PUBLIC4, PUBLIC6 = "9.9.9.9", "2620:fe::9"
+GATEWAY4, GATEWAY6 = "203.0.113.254", "2001:db8:2::fe"
+TUNNELS = ["2002:c633:6401::1", "2001:0:c633:6401::1"]
+SERVER4, SERVER4B, SERVER6 = "198.51.100.1", "198.51.100.2", "2001:db8:1::1"
+RELAY4, RELAY4B, RELAY6 = "203.0.113.1", "203.0.113.2", "2001:db8:2::1"
+PORT = 3478
+
+MACS = {
+    "client": "02:00:00:00:01:0c",
+    "to_client": "02:00:00:00:01:05",
+    "to_peer": "02:00:00:00:02:05",
+    "peer": "02:00:00:00:02:0e",
+}
+
+CLONE_NEWNET = 0x40000000
+SO_RCVBUFFORCE = 33  # not in the socket module
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def run(*command, check=True, **keywords):
+    done = subprocess.run(command, capture_output=True, text=True, **keywords)
+    if check and done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.returncode}: {done.stderr or done.stdout}")
+    return done
+
+
+def build_dir():
+    here = os.path.dirname(os.path.abspath(__file__))
+    return os.environ.get("TURNPIKE_BUILD", os.path.join(here, "../../build"))
+
+
+def program(name):
+    """The path of a built program, wherever meson put it."""
+    for path in (f"controlplane/{name}", f"controlplane/ctl/{name}", name):
+        full = os.path.join(build_dir(), path)
+        if os.access(full, os.X_OK) and not os.path.isdir(full):
+            return full
+    raise FileNotFoundError(f"{name} is not in {build_dir()}: build first, or set TURNPIKE_BUILD")
+
+
+@contextlib.contextmanager
+def inside(namespace):
+    """What the calling thread opens in here, it opens in that namespace."""
+    with open("/proc/thread-self/ns/net") as home, open(f"/run/netns/{namespace}") as there:
+        if _libc.setns(there.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+        try:
+            yield
+        finally:
+            if _libc.setns(home.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns back")
+
+
+def die_with_parent():
+    PR_SET_PDEATHSIG = 1
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Namespace:
+    def __init__(self, name):
+        self.name = name
+
+    def command(self, *command):
+        # Not `ip netns exec`: that would hide bpffs behind a sysfs of its own.
+        return ["nsenter", f"--net=/run/netns/{self.name}", "--", *command]
+
+    def run(self, *command, **keywords):
+        return run(*self.command(*command), **keywords)
+
+    def batch(self, *lines):
+        run("ip", "-n", self.name, "-batch", "-", input="\n".join(lines) + "\n")
+
+    def socket(self, *arguments):
+        with inside(self.name):
+            return socket.socket(*arguments)
+
+    def udp(self, address, port=0):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        s = self.socket(family, socket.SOCK_DGRAM)
+        s.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+        s.bind((address, port))
+        s.settimeout(1)
+        return s
+
+    def packets(self, device, ethertype=0x0003):
+        """An AF_PACKET socket on the device: frames in both directions."""
+        s = self.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ethertype))
+        s.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+        s.bind((device, ethertype))
+        s.settimeout(1)
+        return s
+
+
+def drain(s):
+    """Everything that is waiting in a socket."""
+    out = []
+    s.setblocking(False)
+    try:
+        while True:
+            out.append(s.recvfrom(65535))
+    except BlockingIOError:
+        return out
+    finally:
+        s.settimeout(1)
+
+
+def receive(s, timeout=1):
+    """One datagram's payload, or None."""
+    s.settimeout(timeout)
+    try:
+        return s.recvfrom(65535)[0]
+    except (socket.timeout, TimeoutError):
+        return None
+    finally:
+        s.settimeout(1)
+
+
+def eventually(condition, timeout=3, step=0.02):
+    """Polls until the condition is true; its last value."""
+    end = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value or time.monotonic() > end:
+            return value
+        time.sleep(step)
+
+
+class Lab:
+    def __init__(self, tag=""):
+        remove_leftovers()
+        base = f"{PREFIX}-{os.getpid()}{tag}"
+        self.client = Namespace(f"{base}-client")
+        self.server = Namespace(f"{base}-server")
+        self.peer = Namespace(f"{base}-peer")
+        self.namespaces = (self.client, self.server, self.peer)
+        try:
+            self.build()
+        except BaseException:
+            self.remove()
+            raise
+
+    def build(self):
+        for namespace in self.namespaces:
+            run("ip", "netns", "add", namespace.name)
+            namespace.run("sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0",
+                          "net.ipv6.conf.default.accept_dad=0",
+                          "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0",
+                          "net.ipv6.conf.all.router_solicitations=0",
+                          "net.ipv6.conf.default.router_solicitations=0")
+            namespace.batch("link set lo up")
+        self.cable(self.client, "veth", MACS["client"], self.server, "to_client", MACS["to_client"])
+        self.cable(self.server, "to_peer", MACS["to_peer"], self.peer, "veth", MACS["peer"])
+        self.client.batch(
+            *(f"addr add {a}/24 dev veth" for a in CLIENTS4),
+            *(f"addr add {a}/64 dev veth nodad" for a in CLIENTS6),
+            *(f"addr add {a}/128 dev veth nodad" for a in TUNNELS),
+            f"route add default via {SERVER4}",
+            f"route add default via {SERVER6}")
+        self.server.batch(
+            f"addr add {SERVER4}/24 dev to_client",
+            f"addr add {SERVER4B}/24 dev to_client",
+            f"addr add {SERVER6}/64 dev to_client nodad",
+            f"addr add {RELAY4}/24 dev to_peer",
+            f"addr add {RELAY4B}/24 dev to_peer",
+            f"addr add {RELAY6}/64 dev to_peer nodad",
+            *(f"route add {a}/128 via {CLIENTS6[0]} dev to_client" for a in TUNNELS),
+            f"route add default via {GATEWAY4}",
+            f"route add default via {GATEWAY6}")
+        self.peer.batch(
+            *(f"addr add {a}/24 dev veth" for a in PEERS4 + [DENIED_PEER, GATEWAY4]),
+            *(f"addr add {a}/64 dev veth nodad" for a in PEERS6 + [GATEWAY6]),
+            f"addr add {PUBLIC4}/32 dev veth",
+            f"addr add {PUBLIC6}/128 dev veth nodad",
+            f"route add 198.51.100.0/24 via {RELAY4}",
+            f"route add 2001:db8:1::/64 via {RELAY6}")
+
+    def cable(self, left, left_device, left_mac, right, right_device, right_mac):
+        run("ip", "link", "add", left_device, "netns", left.name, "address", left_mac, "type",
+            "veth", "peer", "name", right_device, "netns", right.name, "address", right_mac)
+        for namespace, device in ((left, left_device), (right, right_device)):
+            namespace.batch(f"link set {device} up")
+            namespace.run("ethtool", "-K", device, "tx", "off", "gro", "on")
+
+    def remove(self):
+        for namespace in self.namespaces:
+            run("ip", "netns", "del", namespace.name, check=False)
+
+
+def remove_leftovers():
+    """Namespaces of runs that are no more, and the servers that live in them."""
+    for path in glob.glob(f"/run/netns/{PREFIX}-*"):
+        name = os.path.basename(path)
+        owner = int("".join(c for c in name.split("-")[1] if c.isdigit()) or 0)
+        if os.path.exists(f"/proc/{owner}"):
+            continue
+        for pid in run("ip", "netns", "pids", name, check=False).stdout.split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        run("ip", "netns", "del", name, check=False)
+
+
+USERS = {
+    "alice": "alice-has-a-long-password",
+    "bob": "bob-has-another-password",
+    "carol": "carol-too-has-one-of-hers",
+    "\u30de\u30c8\u30ea\u30c3\u30af\u30b9": "TheMatrIX-TheMatrIX",
+    "x": "the-name-is-one-byte-long",
+    "xy": "the-name-is-two-bytes-long",
+    "xyz": "the-name-is-three-bytes-long",
+    "l" * 508: "the-longest-name-there-may-be",
+}
+SECRETS = ["north-secret-of-thirty-two-bytes", "south-secret-of-thirty-two-bytes"]
+REALM = "example.org"
+
+
+def configuration(directory, engine, changes=None):
+    """What the server is told; `changes` are merged in, section by section."""
+    config = {
+        "realm": REALM,
+        "listen": [{"transport": "udp", "address": a, "port": PORT}
+                   for a in (SERVER4, SERVER4B, SERVER6)],
+        "relay": {"addresses": [{"address": RELAY4}, {"address": RELAY6}],
+                  "ports": "49152-65535"},
+        "auth": {"users": [{"name": n, "password": p} for n, p in USERS.items()],
+                 "secrets": SECRETS},
+        "peers": {"allow": ["203.0.113.0/24", "2001:db8:2::/64"],
+                  "deny": [DENIED_PEER, "203.0.113.64/28"]},
+        # One test process is all clients at once.
+        "limits": {"allocations_per_user": 5000, "unauthenticated_replies_per_source": 1000000},
+        "dataplane": {"engine": engine, "interfaces": ["to_client", "to_peer"], "flows": 65536},
+        "control": {"socket": f"{directory}/control.sock", "group": "root"},
+        "log": {"level": "debug"},
+    }
+    for section, value in (changes or {}).items():
+        if isinstance(value, dict) and isinstance(config.get(section), dict):
+            config[section] = {**config[section], **value}
+        else:
+            config[section] = value
+    return config
+
+
+class ServerFailed(Exception):
+    pass
+
+
+class Server:
+    """turnpiked in the lab's server namespace."""
+
+    kind = "turnpiked"
+
+    def __init__(self, lab, engine, changes=None, wait=True):
+        self.lab = lab
+        self.engine = engine
+        self.directory = tempfile.mkdtemp(prefix=f"{PREFIX}-")
+        os.chmod(self.directory, 0o777)
+        self.config = configuration(self.directory, engine, changes)
+        self.config_path = f"{self.directory}/turnpike.yaml"
+        self.log_path = f"{self.directory}/log"
+        self.process = None
+        self.ready = ""
+        try:
+            self.write_config()
+            self.start(wait)
+        except BaseException:
+            self.stop()
+            raise
+
+    def write_config(self, config=None):
+        with open(self.config_path, "w", encoding="utf-8") as f:  # JSON is YAML
+            json.dump(config or self.config, f, indent=1, ensure_ascii=False)
+        os.chmod(self.config_path, 0o644)
+
+    def start(self, wait=True):
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                self.lab.server.command(program("turnpiked"), "-c", self.config_path),
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self, timeout=20):
+        def is_ready():
+            if self.process.poll() is not None:
+                raise ServerFailed(f"exit {self.process.returncode}\n{self.log()}")
+            lines = [l for l in self.log().splitlines() if "ready engine=" in l]
+            return lines[-1] if lines else ""
+
+        self.ready = eventually(is_ready, timeout)
+        if not self.ready:
+            raise ServerFailed(f"not ready in {timeout} s\n{self.log()}")
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def signal(self, number):
+        os.kill(self.process.pid, number)
+
+    def halt(self, timeout=10):
+        """Stops it in the orderly way; its exit code."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return None
+
+    def stop(self):
+        if self.process:
+            self.halt()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def ctl(self, *command, check=True):
+        """turnpikectl --json; the document, or on refusal its words."""
+        done = run(program("turnpikectl"), "--socket", self.config["control"]["socket"], "--json",
+                   *command, check=False)
+        if done.returncode:
+            if check:
+                raise RuntimeError(f"turnpikectl {' '.join(command)}: {done.returncode}: "
+                                   f"{done.stderr}")
+            return done.stderr
+        return json.loads(done.stdout)
+
+    def audit(self):
+        return self.ctl("flows", "audit")
+
+    def stats(self):
+        return self.ctl("stats")
+
+    def resident(self):
+        """Bytes of memory."""
+        with open(f"/proc/{self.process.pid}/statm") as f:
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+    def fast_packets(self):
+        """Packets that the engine forwarded, by direction."""
+        directions = self.stats()["directions"]
+        return tuple(directions[d]["packets"] for d in ("client_to_peer", "peer_to_client"))
+
+    def warm(self, client, number, peer):
+        """
+        Sends on a bound channel until, both ways, the engine forwards by itself: the first packets
+        to an unknown neighbour take the sockets. Nothing to wait for where there is no engine.
+        """
+        def forwards():
+            before = self.fast_packets()
+            client.send_on(number, b"warm up")
+            receive(peer.socket)
+            peer.send(b"down", client.relay)
+            receive(client.socket)
+            after = self.fast_packets()
+            return after[0] > before[0] and after[1] > before[1]
+
+        if self.engine != "socket":
+            assert eventually(forwards, 5, 0.05), "the fast path does not take over"
+
+
+class Coturn(Server):
+    """The positive control: another server that some rows must find wanting."""
+
+    kind = "coturn"
+
+    def start(self, wait=True):
+        c = self.config
+        lines = ["no-tls", "no-dtls", "no-cli", "lt-cred-mech", f"realm={c['realm']}", "log-file=stdout",
+                 "simple-log", "fingerprint", "no-stdout-log" if False else "verbose",
+                 f"userdb={self.directory}/userdb", f"pidfile={self.directory}/pid",
+                 "no-software-attribute", "no-rfc5780", "no-stun-backward-compatibility"]
+        lines += [f"listening-ip={l['address']}" for l in c["listen"]]
+        lines += [f"relay-ip={r['address']}" for r in c["relay"]["addresses"]]
+        lines += [f"user={u['name']}:{u['password']}" for u in c["auth"]["users"]]
+        lines += ["denied-peer-ip=" + str(a) for a in c["peers"].get("deny", []) if "/" not in a]
+        low, high = c["relay"]["ports"].split("-")
+        lines += [f"min-port={low}", f"max-port={high}"]
+        path = f"{self.directory}/turnserver.conf"
+        with open(path, "w") as f:
+            f.write("\n".join(lines) + "\n")
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                self.lab.server.command("turnserver", "-c", path),
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
+        time.sleep(1.5)
+        self.ready = "ready engine=socket"
+
+    def audit(self):
+        return {"differences": 0}
+
+    def ctl(self, *command, check=True):
+        return {}
+
+
+# ---- frames -------------------------------------------------------------------------------------
+
+
+def checksum(data):
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def packed(address):
+    return ipaddress.ip_address(address).packed
+
+
+def pseudo_header(source, destination, length, protocol):
+    if ":" in source:
+        return packed(source) + packed(destination) + struct.pack("!II", length, protocol)
+    return packed(source) + packed(destination) + struct.pack("!BBH", 0, protocol, length)
+
+
+def udp_packet(source, destination, payload, udp_checksum=None, udp_length=None):
+    """source and destination are (address, port)."""
+    length = len(payload) + 8 if udp_length is None else udp_length
+    header = struct.pack("!HHHH", source[1], destination[1], length, 0)
+    if udp_checksum is None:
+        udp_checksum = checksum(pseudo_header(source[0], destination[0], length, 17)
+                                + header + payload) or 0xFFFF
+    return header[:6] + struct.pack("!H", udp_checksum) + payload
+
+
+def ipv4(source, destination, payload, protocol=17, ttl=64, tos=0, df=False, identification=0x1234,
+         options=b"", fragment=0, more=False, version=4, ihl=None, length=None, ip_checksum=None):
+    ihl = 5 + len(options) // 4 if ihl is None else ihl
+    length = 20 + len(options) + len(payload) if length is None else length
+    flags = (0x4000 if df else 0) | (0x2000 if more else 0) | fragment // 8
+    header = struct.pack("!BBHHHBBH4s4s", version << 4 | ihl, tos, length, identification, flags,
+                         ttl, protocol, 0, packed(source), packed(destination)) + options
+    if ip_checksum is None:
+        ip_checksum = checksum(header)
+    return header[:10] + struct.pack("!H", ip_checksum) + header[12:] + payload
+
+
+def ipv6(source, destination, payload, protocol=17, ttl=64, tos=0, label=0, length=None):
+    length = len(payload) if length is None else length
+    return struct.pack("!IHBB16s16s", 6 << 28 | tos << 20 | label, length, protocol, ttl,
+                       packed(source), packed(destination)) + payload
+
+
+def ip_packet(source, destination, payload, **fields):
+    udp = {k: fields.pop(k) for k in ("udp_checksum", "udp_length") if k in fields}
+    body = udp_packet(source, destination, payload, **udp)
+    make = ipv6 if ":" in source[0] else ipv4
+    return make(source[0], destination[0], body, **fields)
+
+
+def ethernet(packet, source, destination, ethertype=None):
+    if ethertype is None:
+        ethertype = 0x86DD if packet[0] >> 4 == 6 else 0x0800
+    mac = bytes.fromhex(MACS[destination].replace(":", "") + MACS[source].replace(":", ""))
+    return mac + struct.pack("!H", ethertype) + packet
+
+
+class Frame:
+    """A captured UDP packet, fields by name; `valid` says that both checksums are right."""
+
+    def __init__(self, raw):
+        self.raw = raw
+        self.ethertype = struct.unpack_from("!H", raw, 12)[0]
+        ip = raw[14:]
+        self.version = ip[0] >> 4
+        self.fragmented = False
+        if self.version == 4:
+            (_, self.tos, self.length, self.identification, flags, self.ttl, self.protocol, _,
+             source, destination) = struct.unpack_from("!BBHHHBBH4s4s", ip)
+            header = (ip[0] & 15) * 4
+            self.options = ip[20:header]
+            self.df, self.more, self.offset = bool(flags & 0x4000), bool(flags & 0x2000), flags & 0x1FFF
+            self.fragmented = self.more or self.offset > 0
+            self.label = None
+            self.valid = checksum(ip[:header]) == 0
+            self.ip = ip[:self.length]
+        else:
+            word, length, self.protocol, self.ttl, source, destination = struct.unpack_from(
+                "!IHBB16s16s", ip)
+            self.tos, self.label, header = word >> 20 & 255, word & 0xFFFFF, 40
+            self.length = length + 40
+            self.df = None
+            self.valid = True
+            self.ip = ip[:self.length]
+            self.fragmented = self.protocol == 44
+        self.source, self.destination = (str(ipaddress.ip_address(a)) for a in (source, destination))
+        self.body = self.ip[header:]
+        self.payload = b""
+        self.sport = self.dport = 0
+        if self.protocol == 17 and not self.fragmented and len(self.body) >= 8:
+            self.sport, self.dport, udp_length, self.udp_checksum = struct.unpack_from("!HHHH",
+                                                                                       self.body)
+            self.payload = self.body[8:udp_length]
+            covered = pseudo_header(self.source, self.destination, len(self.body), 17) + self.body
+            if self.udp_checksum or self.version == 6:
+                self.valid = self.valid and checksum(covered) == 0 and self.udp_checksum != 0
+
+
+class Tap:
+    """Frames that arrive at one end of a cable; outgoing ones are left out."""
+
+    def __init__(self, namespace, device="veth"):
+        self.socket = namespace.packets(device)
+        self.device = device
+
+    def send(self, frame):
+        self.socket.send(frame)
+
+    def frames(self, condition=lambda frame: True):
+        PACKET_OUTGOING = 4
+        out = []
+        for raw, address in drain(self.socket):
+            if address[2] == PACKET_OUTGOING or raw[12:14] not in (b"\x08\x00", b"\x86\xdd"):
+                continue
+            frame = Frame(raw)
+            if condition(frame):
+                out.append(frame)
+        return out
+
+    def wait(self, condition, timeout=1):
+        """The first frame for which the condition holds, or None."""
+        found = eventually(lambda: self.frames(condition), timeout, 0.002)
+        return found[0] if found else None
+
+    def close(self):
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def set_mtu(namespace, device, mtu):
+    run("ip", "-n", namespace.name, "link", "set", device, "mtu", str(mtu))
