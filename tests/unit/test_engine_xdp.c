@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <linux/if_link.h>
+#include <linux/if_packet.h>
 #include <net/if.h>
 #include <pthread.h>
 #include <sched.h>
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -153,19 +155,64 @@ static void test_attach_and_stop(void **state)
 	assert_nothing_left();
 }
 
+/* One frame from tpb to tpa, of a kind that is nobody's. */
+static void send_frame(void)
+{
+	uint8_t frame[60] = {[12] = 0x88, [13] = 0xb5};
+	struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_halen = 6};
+	TP_AUTO_CLOSE int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+
+	to.sll_ifindex = (int)if_nametoindex("tpb");
+	assert_true(fd >= 0);
+	memset(frame, 0xff, 6);
+	assert_int_equal(sendto(fd, frame, sizeof(frame), 0, (struct sockaddr *)&to, sizeof(to)),
+		sizeof(frame));
+}
+
+static uint64_t wait_for_verdict(const struct tp_table *table, enum tp_verdict verdict)
+{
+	uint64_t seen = 0;
+
+	for (int i = 0; i < 200 && seen == 0; i++) {
+		usleep(10000);
+		seen = tp_table_totals(table).verdicts[verdict];
+	}
+	return seen;
+}
+
+/* The program reads what is written through the mapping, and its counters are read back. */
+static void test_program_and_mapping_are_one(void **state)
+{
+	struct tp_engine_options options = options_for(both, 2);
+	struct tp_engine *engine = must_start(&options);
+	struct tp_table *table;
+
+	assert_int_equal(tp_table_create(tp_engine_xdp.memory(engine), 0x4fff, &table), 0);
+	send_frame();
+	assert_true(wait_for_verdict(table, TP_NOT_OURS) > 0);
+	tp_table_enable(table, false);
+	send_frame();
+	assert_true(wait_for_verdict(table, TP_OFF) > 0);
+	tp_table_destroy(table);
+	tp_engine_xdp.stop(engine);
+	assert_nothing_left();
+}
+
 /* Threat D02, and one directory serves one living instance. */
 static void test_others_are_kept_out(void **state)
 {
 	struct tp_engine_options options = options_for(both, 2);
 	struct tp_engine *engine = must_start(&options);
-	int status;
+	int program = pass_program(), ifindex = (int)if_nametoindex("tpa"), status;
 	pid_t child;
 
 	must_refuse(&options, -EBUSY, "another turnpiked is running");
 	assert_int_equal(tp_engine_xdp.check(engine, reason), 0);
-	assert_int_not_equal(system("ip link set dev tpa xdp off 2>/dev/null && "
-				    "! ip link show tpa | grep -q prog/xdp"),
-		0);
+	/* Neither `ip link set dev tpa xdp off` nor another program gets past the link. */
+	assert_int_equal(bpf_xdp_detach(ifindex, 0, NULL), -EBUSY);
+	assert_int_equal(bpf_xdp_attach(ifindex, program, 0, NULL), -EBUSY);
+	assert_int_not_equal(system("ip link set dev tpa xdp off 2>/dev/null"), 0);
+	close(program);
 	assert_int_equal(tp_engine_xdp.check(engine, reason), 0);
 	child = fork();
 	if (child == 0) {
@@ -331,7 +378,6 @@ static void test_take_over_without_a_gap(void **state)
 	assert_nothing_left();
 }
 
-/* A predecessor's generic program where native is asked for, the other way, and in namespaces. */
 static void test_take_over_in_another_mode(void **state)
 {
 	struct tp_engine_options options = options_for(both, 2);
@@ -423,6 +469,57 @@ static void test_without_privileges_after_start(void **state)
 	assert_nothing_left();
 }
 
+static void test_interface_goes_away(void **state)
+{
+	static const char *const passing[] = {"tpe", "tpa"};
+	struct tp_engine_options options = options_for(passing, 2);
+	struct tp_engine *engine;
+
+	run("ip link add tpe type veth peer name tpf");
+	engine = must_start(&options);
+	run("ip link del tpe");
+	assert_int_equal(tp_engine_xdp.check(engine, reason), -ENOLINK);
+	assert_non_null(strstr(reason, "tpe: the interface is gone"));
+	assert_int_equal(tp_engine_xdp.check(engine, reason), 0);
+	tp_engine_xdp.stop(engine);
+	assert_nothing_left();
+}
+
+/* The pinned link of an interface that is not there any more is no obstacle. */
+static void test_take_over_of_a_new_interface(void **state)
+{
+	struct tp_engine_options options = options_for(both, 2);
+	struct tp_engine *engine;
+
+	leave_a_dead_predecessor();
+	run("ip link del tpc && ip link add tpc type veth peer name tpd");
+	engine = must_start(&options);
+	assert_string_equal(reason, "native XDP on tpa (taken over), tpc");
+	assert_int_equal(count_entries(PIN_DIR), TP_REGIONS + 1 + 1 + 2);
+	tp_engine_xdp.stop(engine);
+	assert_nothing_left();
+}
+
+static void test_unprivileged_start(void **state)
+{
+	struct tp_engine_options options = options_for(both, 2);
+	int status;
+	pid_t child = fork();
+
+	if (child == 0) {
+		struct tp_engine *engine;
+
+		if (setuid(NOBODY) != 0)
+			_exit(1);
+		if (tp_engine_xdp.start(&options, &engine, reason) != -EPERM)
+			_exit(2);
+		_exit(strstr(reason, "loading needs root") ? 0 : 3);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_nothing_left();
+}
+
 static void test_refused_options(void **state)
 {
 	static const char *const missing[] = {"tpnone"}, *const twice[] = {"tpa", "tpa"};
@@ -455,6 +552,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_attach_and_stop),
+		cmocka_unit_test(test_program_and_mapping_are_one),
 		cmocka_unit_test(test_others_are_kept_out),
 		cmocka_unit_test(test_foreign_program),
 		cmocka_unit_test(test_mode_in_the_kernels_words),
@@ -463,6 +561,9 @@ int main(void)
 		cmocka_unit_test(test_take_over_in_another_mode),
 		cmocka_unit_test(test_squatters),
 		cmocka_unit_test(test_without_privileges_after_start),
+		cmocka_unit_test(test_unprivileged_start),
+		cmocka_unit_test(test_interface_goes_away),
+		cmocka_unit_test(test_take_over_of_a_new_interface),
 		cmocka_unit_test(test_refused_options),
 	};
 

@@ -1,5 +1,7 @@
 /* dataplane/table: the writer's promises to readers, capacity, and the audit that checks them. */
 #include "base/clock.h"
+#include "dataplane/core/host_native.h"
+#include "dataplane/core/lookup.h"
 #include "dataplane/table/table.h"
 
 #include <errno.h>
@@ -80,29 +82,22 @@ static const struct tp_flow *record_at(const struct fixture *f, uint32_t slot)
 	return (const struct tp_flow *)f->memory.regions[TP_REGION_FLOWS] + slot;
 }
 
-/* A reader by the rules of flow.h: tag, whole key, then the value. */
-static bool reader_finds(
-	const struct tp_memory *memory, const struct tp_flow_key *key, struct tp_flow *out)
+/* The data plane's own look-up, over this memory. */
+static struct tp_host reader_of(const struct tp_memory *memory)
 {
-	const struct tp_config *config = memory->regions[TP_REGION_CONFIG];
-	const struct tp_bucket *buckets = memory->regions[TP_REGION_BUCKETS];
-	const struct tp_flow *flows = memory->regions[TP_REGION_FLOWS];
-	struct tp_place place = tp_place_of(tp_flow_hash(key, config->salt), config->bucket_mask);
+	return (struct tp_host){
+		.config = memory->regions[TP_REGION_CONFIG],
+		.buckets = memory->regions[TP_REGION_BUCKETS],
+		.flows = memory->regions[TP_REGION_FLOWS],
+	};
+}
 
-	for (uint32_t i = 0; i < 2 * TP_BUCKET_SLOTS; i++) {
-		uint32_t b = place.bucket[i / TP_BUCKET_SLOTS], s = i % TP_BUCKET_SLOTS;
-		const struct tp_flow *flow = &flows[b * TP_BUCKET_SLOTS + s];
+static bool reader_finds(const struct fixture *f, const struct tp_flow_key *key)
+{
+	struct tp_host host = reader_of(&f->memory);
+	uint32_t slot;
 
-		if (__atomic_load_n(&buckets[b].tags[s], __ATOMIC_RELAXED) != place.tag)
-			continue;
-		if (__atomic_load_n(&flow->key.ident, __ATOMIC_ACQUIRE) != key->ident)
-			continue;
-		if (flow->key.remote[0] != key->remote[0] || flow->key.remote[1] != key->remote[1])
-			continue;
-		*out = *flow;
-		return true;
-	}
-	return false;
+	return tp_find_flow(&host, host.config, key, &slot) != NULL;
 }
 
 static void test_shape(void **state)
@@ -136,7 +131,6 @@ static void test_shape(void **state)
 static void test_publish_and_read(void **state)
 {
 	struct fixture f;
-	struct tp_flow seen;
 	uint32_t slots[60];
 
 	open_table(&f, 1024);
@@ -157,7 +151,7 @@ static void test_publish_and_read(void **state)
 		assert_int_equal(back.kind, spec.kind);
 		assert_int_equal(back.allocation, n);
 		assert_int_equal(tp_ticks_until(back.expires_ns), tp_ticks_until(spec.expires_ns));
-		assert_true(reader_finds(&f.memory, &record_at(&f, slots[n])->key, &seen));
+		assert_true(reader_finds(&f, &record_at(&f, slots[n])->key));
 	}
 	assert_int_equal(tp_table_live(f.table), 60);
 	close_table(&f);
@@ -284,7 +278,6 @@ static void test_rest_again(void **state)
 {
 	struct fixture f;
 	struct tp_flow_spec spec;
-	struct tp_flow seen;
 	uint32_t slot[4];
 	uint64_t now = 0;
 
@@ -297,9 +290,9 @@ static void test_rest_again(void **state)
 		for (uint32_t n = 0; n < 4; n++) {
 			struct tp_flow_key key = record_at(&f, slot[(n + round) % 4])->key;
 
-			assert_true(reader_finds(&f.memory, &key, &seen));
+			assert_true(reader_finds(&f, &key));
 			tp_table_retire(f.table, slot[(n + round) % 4], now);
-			assert_false(reader_finds(&f.memory, &key, &seen));
+			assert_false(reader_finds(&f, &key));
 		}
 		tp_table_sweep(f.table, now + TP_REST_NS);
 	}
@@ -562,28 +555,17 @@ static bool belongs_together(const struct tp_flow *want, const struct tp_flow *g
 }
 
 static bool slow_reader_finds(
-	const struct tp_memory *memory, const struct tp_flow_key *key, struct tp_flow *out)
+	struct tp_host *host, const struct tp_flow_key *key, struct tp_flow *out)
 {
-	const struct tp_config *config = memory->regions[TP_REGION_CONFIG];
-	const struct tp_bucket *buckets = memory->regions[TP_REGION_BUCKETS];
-	const struct tp_flow *flows = memory->regions[TP_REGION_FLOWS];
-	struct tp_place place = tp_place_of(tp_flow_hash(key, config->salt), config->bucket_mask);
+	uint32_t slot;
+	const struct tp_flow *flow = tp_find_flow(host, host->config, key, &slot);
 
-	for (uint32_t i = 0; i < 2 * TP_BUCKET_SLOTS; i++) {
-		uint32_t b = place.bucket[i / TP_BUCKET_SLOTS], s = i % TP_BUCKET_SLOTS;
-		const struct tp_flow *flow = &flows[b * TP_BUCKET_SLOTS + s];
-
-		if (__atomic_load_n(&buckets[b].tags[s], __ATOMIC_RELAXED) != place.tag ||
-			__atomic_load_n(&flow->key.ident, __ATOMIC_ACQUIRE) != key->ident ||
-			flow->key.remote[0] != key->remote[0] ||
-			flow->key.remote[1] != key->remote[1])
-			continue;
-		for (int pause = 0; pause < 300; pause++)
-			__asm__ volatile("" ::: "memory");
-		*out = *flow;
-		return true;
-	}
-	return false;
+	if (!flow)
+		return false;
+	for (int pause = 0; pause < 300; pause++)
+		__asm__ volatile("" ::: "memory");
+	*out = *flow;
+	return true;
 }
 
 static uint32_t next_random(uint64_t *seed)
@@ -595,13 +577,14 @@ static uint32_t next_random(uint64_t *seed)
 static void *read_at_random(void *arg)
 {
 	struct reader *r = arg;
+	struct tp_host host = reader_of(r->memory);
 	uint64_t seed = (uint64_t)(uintptr_t)r;
 	struct tp_flow got;
 
 	while (!__atomic_load_n(r->stop, __ATOMIC_RELAXED)) {
 		const struct tp_flow *want = &r->expected[next_random(&seed) % CONCURRENT_FLOWS];
 
-		if (!slow_reader_finds(r->memory, &want->key, &got))
+		if (!slow_reader_finds(&host, &want->key, &got))
 			r->misses++;
 		else if (belongs_together(want, &got))
 			r->hits++;

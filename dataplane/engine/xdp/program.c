@@ -24,9 +24,7 @@ static int set_sizes(struct turnpike_bpf *program, const struct tp_shape *shape)
 
 		if (!map || bpf_map__value_size(map) != region->element_size)
 			return -EPROTO;
-		/* The kernel maps nothing for writing that programs may only read. */
-		if (bpf_map__set_max_entries(map, region->count) != 0 ||
-			bpf_map__set_map_flags(map, BPF_F_MMAPABLE) != 0)
+		if (bpf_map__set_max_entries(map, region->count) != 0)
 			return -EINVAL;
 	}
 	program->rodata->layout = tp_layout_hash();
