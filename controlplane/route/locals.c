@@ -99,13 +99,15 @@ static int on_address(const struct nlmsghdr *message, void *arg)
 	return MNL_CB_OK;
 }
 
+static void on_gateway(void *arg, const struct tp_addr *gateway)
+{
+	collect_host(arg, gateway);
+}
+
 static int on_route(const struct nlmsghdr *message, void *arg)
 {
-	struct netlink_route route;
-
-	if (message->nlmsg_type == RTM_NEWROUTE && netlink_parse_route(message, &route) &&
-		!route.cloned && route.gateway.family)
-		collect_host(arg, &route.gateway);
+	if (message->nlmsg_type == RTM_NEWROUTE)
+		netlink_each_gateway(message, on_gateway, arg);
 	return MNL_CB_OK;
 }
 

@@ -370,21 +370,6 @@ static void parse_path(int family, const struct nlattr *attr, struct netlink_rou
 	}
 }
 
-static void parse_first_path(int family, const struct nlattr *multipath, struct netlink_route *out)
-{
-	const struct rtnexthop *path = mnl_attr_get_payload(multipath);
-	size_t len = mnl_attr_get_payload_len(multipath);
-	const struct nlattr *attr;
-
-	if (len < sizeof(*path) || path->rtnh_len < sizeof(*path) || path->rtnh_len > len)
-		return;
-	out->ifindex = (uint32_t)path->rtnh_ifindex;
-	mnl_attr_for_each_payload((const void *)(path + 1), path->rtnh_len - sizeof(*path))
-	{
-		parse_path(family, attr, out);
-	}
-}
-
 static void parse_metrics(const struct nlattr *metrics, struct netlink_route *out)
 {
 	const struct nlattr *attr;
@@ -407,14 +392,52 @@ bool netlink_parse_route(const struct nlmsghdr *message, struct netlink_route *o
 	};
 	mnl_attr_for_each(attr, message, sizeof(*info))
 	{
-		if (mnl_attr_get_type(attr) == RTA_MULTIPATH)
-			parse_first_path(info->rtm_family, attr, out);
-		else if (mnl_attr_get_type(attr) == RTA_METRICS)
+		if (mnl_attr_get_type(attr) == RTA_METRICS)
 			parse_metrics(attr, out);
 		else
 			parse_path(info->rtm_family, attr, out);
 	}
 	return info->rtm_family == AF_INET || info->rtm_family == AF_INET6;
+}
+
+static void each_path_gateway(int family, const struct nlattr *multipath,
+	void (*each)(void *arg, const struct tp_addr *gateway), void *arg)
+{
+	const struct rtnexthop *path = mnl_attr_get_payload(multipath);
+	size_t left = mnl_attr_get_payload_len(multipath);
+
+	while (left >= sizeof(*path) && path->rtnh_len >= sizeof(*path) && path->rtnh_len <= left) {
+		struct netlink_route one = {0};
+		const struct nlattr *attr;
+		size_t step = RTNH_ALIGN(path->rtnh_len);
+
+		mnl_attr_for_each_payload((const void *)(path + 1), path->rtnh_len - sizeof(*path))
+		{
+			parse_path(family, attr, &one);
+		}
+		if (one.gateway.family)
+			each(arg, &one.gateway);
+		left -= step < left ? step : left;
+		path = (const void *)((const uint8_t *)path + step);
+	}
+}
+
+void netlink_each_gateway(const struct nlmsghdr *message,
+	void (*each)(void *arg, const struct tp_addr *gateway), void *arg)
+{
+	const struct rtmsg *info = mnl_nlmsg_get_payload(message);
+	const struct nlattr *attr;
+	struct netlink_route route;
+
+	if (!netlink_parse_route(message, &route) || route.cloned)
+		return;
+	if (route.gateway.family)
+		each(arg, &route.gateway);
+	mnl_attr_for_each(attr, message, sizeof(*info))
+	{
+		if (mnl_attr_get_type(attr) == RTA_MULTIPATH)
+			each_path_gateway(info->rtm_family, attr, each, arg);
+	}
 }
 
 static int on_route(const struct nlmsghdr *message, void *arg)

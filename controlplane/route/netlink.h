@@ -63,8 +63,12 @@ struct netlink_route {
 	uint32_t mtu;           /* 0: the link's */
 	struct tp_addr gateway; /* no family: on the link */
 };
-/* Of a multipath route the first path. */
+/* Of a multipath route no path; but an answer of netlink_route_to() is never one. */
 bool netlink_parse_route(const struct nlmsghdr *message, struct netlink_route *out);
+
+/* Those of all paths. */
+void netlink_each_gateway(const struct nlmsghdr *message,
+	void (*each)(void *arg, const struct tp_addr *gateway), void *arg);
 
 /* What the kernel would do with a packet from `local` to `remote`. -errno when there is no route.
  */

@@ -150,6 +150,14 @@ static void refresh_locals(struct route *route)
 		tell_locals(route);
 }
 
+static void on_gateway(void *arg, const struct tp_addr *gateway)
+{
+	struct route *route = arg;
+
+	if (!locals_has(&route->locals, gateway))
+		route->locals_changed = true;
+}
+
 /*
  * A gateway that is in the list already costs nothing, and one that has gone stays in it until the
  * next full look: routing daemons may change thousands of routes a second.
@@ -161,9 +169,8 @@ static void on_route_change(struct route *route, const struct nlmsghdr *message)
 	if (!netlink_parse_route(message, &way) || way.cloned)
 		return;
 	route->routes_changed = true;
-	if (message->nlmsg_type == RTM_NEWROUTE && way.gateway.family &&
-		!locals_has(&route->locals, &way.gateway))
-		route->locals_changed = true;
+	if (message->nlmsg_type == RTM_NEWROUTE)
+		netlink_each_gateway(message, on_gateway, route);
 }
 
 static int on_change(const struct nlmsghdr *message, void *arg)
