@@ -144,6 +144,9 @@ static void on_locals(void *arg, const struct route_local *list, size_t count)
 	if (policy_set_locals(t->policy, &locals) < 0)
 		tp_error("own addresses could not be added to the peer policy");
 	free(prefixes);
+	/* What is no peer any more loses what it was granted (threats P13, P22). */
+	if (t->server)
+		turn_server_recheck_policy(t->server);
 }
 
 static int start_server(struct turnpike *t)
@@ -222,8 +225,12 @@ static void on_signal(evutil_socket_t signal, short what, void *arg)
 		event_base_loopbreak(t->base);
 		return;
 	}
-	tp_warning("signal %d: %s is not implemented yet, nothing was changed", (int)signal,
-		signal == SIGHUP ? "reloading" : "draining");
+	if (signal == SIGUSR1) {
+		turn_server_drain(t->server, true);
+		tp_info("draining: no new allocations; those that live are served to their end");
+		return;
+	}
+	tp_warning("SIGHUP: reloading is not implemented yet, nothing was changed");
 }
 
 static int start_events(struct turnpike *t)

@@ -41,12 +41,12 @@ static json_t *run_status(const void *context, const json_t *params, struct rpc_
 	const struct tp_shape *shape = &tp_table_memory(deps->table)->shape;
 	uint64_t uptime_ns = tp_clock_now_ns() - deps->started_ns;
 
-	/* draining: nothing can ask for it yet */
 	return json_pack("{s:s, s:I, s:s, s:s, s:o, s:i, s:b, s:I, s:I, s:I, s:I, s:o}", "version",
 		deps->version, "uptime_s", (json_int_t)(uptime_ns / TP_NS_PER_S), "engine",
 		deps->engine_ops->name, "engine_reason", deps->engine_reason, "interfaces",
-		describe_interfaces(deps), "workers", (int)shape->workers, "draining", 0,
-		"allocations", (json_int_t)turn_server_count(deps->turn), "allocations_limit",
+		describe_interfaces(deps), "workers", (int)shape->workers, "draining",
+		turn_server_is_draining(deps->turn), "allocations",
+		(json_int_t)turn_server_count(deps->turn), "allocations_limit",
 		(json_int_t)deps->config->turn.allocations_max, "flows",
 		(json_int_t)tp_table_live(deps->table), "flows_limit", (json_int_t)shape->capacity,
 		"warnings", describe_warnings(deps));

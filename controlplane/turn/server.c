@@ -322,6 +322,11 @@ void turn_server_drain(struct turn_server *s, bool on)
 	s->draining = on;
 }
 
+bool turn_server_is_draining(const struct turn_server *s)
+{
+	return s->draining;
+}
+
 static void recheck_relay(struct turn_server *s, struct alloc_relay *relay)
 {
 	struct alloc_channel *channel, *next_channel;

@@ -76,6 +76,7 @@ uint32_t turn_server_count(const struct turn_server *server);
 
 /* Draining: new allocations get 508, the ones that live are served (DP-19-3). */
 void turn_server_drain(struct turn_server *server, bool on);
+bool turn_server_is_draining(const struct turn_server *server);
 
 /* After the policy has changed: ends permissions and channels that it no longer allows (P22). */
 void turn_server_recheck_policy(struct turn_server *server);
