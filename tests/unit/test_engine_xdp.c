@@ -9,6 +9,7 @@
 #include <bpf/libbpf.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_link.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
@@ -293,14 +294,30 @@ static void test_loss_is_told_once(void **state)
 	assert_nothing_left();
 }
 
+/* Interfaces with the same numbers as ours, elsewhere. */
+static void enter_another_network(void)
+{
+	unsigned int a = if_nametoindex("tpa"), c = if_nametoindex("tpc");
+	char command[256];
+
+	snprintf(command, sizeof(command),
+		"ip link add tpa index %u type veth peer name tpb index 101 && "
+		"ip link add tpc index %u type veth peer name tpd index 102",
+		a, c);
+	if (unshare(CLONE_NEWNET) != 0 || system(command) != 0)
+		_exit(1);
+}
+
 /* Runs in a child that is killed: starts, fills the table's head, tells, and waits. */
-static void live_until_killed(int ready)
+static void live_until_killed(int ready, bool elsewhere)
 {
 	struct tp_engine_options options = options_for(both, 2);
 	struct tp_engine *engine;
 	struct tp_table *table;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (elsewhere)
+		enter_another_network();
 	if (tp_engine_xdp.start(&options, &engine, reason) != 0)
 		_exit(1);
 	if (tp_table_create(tp_engine_xdp.memory(engine), 0x4fff, &table) != 0)
@@ -311,21 +328,26 @@ static void live_until_killed(int ready)
 		pause();
 }
 
-static void leave_a_dead_predecessor(void)
+/* Returns a descriptor of the network it lived in, which keeps that network. */
+static int leave_a_dead_predecessor(bool elsewhere)
 {
-	int ready[2], status;
+	char path[64], c;
+	int ready[2], status, network;
 	pid_t child;
-	char c;
 
 	assert_int_equal(pipe(ready), 0);
 	child = fork();
 	if (child == 0)
-		live_until_killed(ready[1]);
+		live_until_killed(ready[1], elsewhere);
 	close(ready[1]);
 	assert_int_equal(read(ready[0], &c, 1), 1);
 	close(ready[0]);
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", child);
+	network = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(network >= 0);
 	kill(child, SIGKILL);
 	assert_int_equal(waitpid(child, &status, 0), child);
+	return network;
 }
 
 struct watch {
@@ -358,7 +380,7 @@ static void test_take_over_without_a_gap(void **state)
 	struct tp_engine *engine;
 	uint32_t before;
 
-	leave_a_dead_predecessor();
+	close(leave_a_dead_predecessor(false));
 	before = attached_id("tpa");
 	assert_true(before != 0 && attached_id("tpc") == before);
 	assert_int_equal(pthread_create(&watch.thread, NULL, watch_tpa, &watch), 0);
@@ -383,7 +405,7 @@ static void test_take_over_in_another_mode(void **state)
 	struct tp_engine_options options = options_for(both, 2);
 	struct tp_engine *engine;
 
-	leave_a_dead_predecessor();
+	close(leave_a_dead_predecessor(false));
 	options.xdp_mode = TP_XDP_GENERIC;
 	engine = must_start(&options);
 	assert_string_equal(reason, "generic XDP on tpa, tpc");
@@ -491,11 +513,25 @@ static void test_take_over_of_a_new_interface(void **state)
 	struct tp_engine_options options = options_for(both, 2);
 	struct tp_engine *engine;
 
-	leave_a_dead_predecessor();
+	close(leave_a_dead_predecessor(false));
 	run("ip link del tpc && ip link add tpc type veth peer name tpd");
 	engine = must_start(&options);
 	assert_string_equal(reason, "native XDP on tpa (taken over), tpc");
 	assert_int_equal(count_entries(PIN_DIR), TP_REGIONS + 1 + 1 + 2);
+	tp_engine_xdp.stop(engine);
+	assert_nothing_left();
+}
+
+static void test_predecessor_in_another_network(void **state)
+{
+	struct tp_engine_options options = options_for(both, 2);
+	int network = leave_a_dead_predecessor(true);
+	struct tp_engine *engine = must_start(&options);
+
+	assert_string_equal(reason, "native XDP on tpa, tpc");
+	assert_true(attached_id("tpa") != 0);
+	assert_int_equal(tp_engine_xdp.check(engine, reason), 0);
+	close(network);
 	tp_engine_xdp.stop(engine);
 	assert_nothing_left();
 }
@@ -559,6 +595,7 @@ int main(void)
 		cmocka_unit_test(test_loss_is_told_once),
 		cmocka_unit_test(test_take_over_without_a_gap),
 		cmocka_unit_test(test_take_over_in_another_mode),
+		cmocka_unit_test(test_predecessor_in_another_network),
 		cmocka_unit_test(test_squatters),
 		cmocka_unit_test(test_without_privileges_after_start),
 		cmocka_unit_test(test_unprivileged_start),

@@ -278,6 +278,7 @@ static void test_rest_again(void **state)
 {
 	struct fixture f;
 	struct tp_flow_spec spec;
+	struct tp_audit *audit;
 	uint32_t slot[4];
 	uint64_t now = 0;
 
@@ -297,6 +298,8 @@ static void test_rest_again(void **state)
 		tp_table_sweep(f.table, now + TP_REST_NS);
 	}
 	assert_int_equal(tp_table_live(f.table), 0);
+	assert_int_equal(tp_audit_begin(f.table, &audit), 0);
+	assert_int_equal(tp_audit_end(audit, NULL, NULL), 0);
 	close_table(&f);
 }
 
