@@ -283,6 +283,7 @@ static const struct {
 		"5:28: compat.rfc5766_channels: \"yes\" is unknown, expected one of false, true"},
 	{BASE "log: {level: verbose}\n", "5:14: log.level: \"verbose\" is unknown, expected one "
 					 "of error, warning, info, debug"},
+	{BASE "log: {level: \"in\\nfo\"}\n", "5:14: log.level: \"in?fo\" is unknown"},
 	{BASE "log: {format: xml}\n", "5:15: log.format: \"xml\" is unknown"},
 
 	/* data plane */
