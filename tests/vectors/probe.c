@@ -29,7 +29,7 @@ static void address(const struct probe *probe, enum tp_family family, struct fra
 	const struct world_lane *lane = lane_of(probe);
 
 	if (probe->from == CLIENT) {
-		spec->source = world_address(family, CLIENT);
+		spec->source = world_lane_client(lane, family);
 		spec->destination = world_address(family, LISTENER);
 	} else {
 		spec->source = world_lane_peer(lane, family);
@@ -108,7 +108,7 @@ void probe_expect(const struct probe *probe, const struct world *world, const st
 	spec.source = world_address(family, up ? RELAY : LISTENER);
 	if (up)
 		spec.source.port = world_lane_port(lane);
-	spec.destination = up ? world_lane_peer(lane, family) : world_address(family, CLIENT);
+	spec.destination = up ? world_lane_peer(lane, family) : world_lane_client(lane, family);
 	spec.channel = up ? 0 : lane->channel;
 	spec.padding = 0;
 	spec.trailer = 0;

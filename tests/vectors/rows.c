@@ -88,6 +88,8 @@ static const struct row rows[] = {
 	{"a header of one byte", TP_MALFORMED, BOTH, UP(.raw = "\x40", .size = 1)},
 	{"a header of two bytes", TP_MALFORMED, BOTH, UP(.raw = "\x40\1", .size = 2)},
 	{"a header of three bytes", TP_MALFORMED, BOTH, UP(.raw = "\x40\1\0", .size = 3)},
+	{"a header of three bytes, Ethernet padding there", TP_MALFORMED, BOTH,
+		UP(.raw = "\x40\1\0", .size = 3, .frame.trailer = 20)},
 	{"40 00 ff ff 00", TP_MALFORMED, BOTH, UP(.raw = "\x40\0\xff\xff\0", .size = 5)},
 	{"40 00 00 00 of a channel nobody bound", TP_NO_FLOW, BOTH, UP(.raw = "\x40\0\0\0", .size = 4)},
 	{"a length one beyond the datagram", TP_MALFORMED, BOTH, UP(.patch = AT(2, PAYLOAD, 2, 6))},
@@ -175,6 +177,9 @@ static const struct row rows[] = {
 	{"payload length ffff", TP_MALFORMED, TP_IPV6, UP(.patch = AT(2, L3, 4, 0xffff))},
 	{"both lengths agree and lie", TP_MALFORMED, TP_IPV4, {.from = PEER, .patch = {{2, L3, 2, 1000}, {2, L4, 4, 980}}}},
 	{"both lengths agree and lie", TP_MALFORMED, TP_IPV6, {.from = PEER, .patch = {{2, L3, 4, 980}, {2, L4, 4, 980}}}},
+	{"both lengths say 7", TP_MALFORMED, TP_IPV4, {.from = PEER, .patch = {{2, L3, 2, 27}, {2, L4, 4, 7}}}},
+	{"both lengths say 7", TP_MALFORMED, TP_IPV6, {.from = PEER, .patch = {{2, L3, 4, 7}, {2, L4, 4, 7}}}},
+	{"both lengths say 0", TP_MALFORMED, TP_IPV6, {.from = PEER, .patch = {{2, L3, 4, 0}, {2, L4, 4, 0}}}},
 	{"both lengths ffff", TP_MALFORMED, TP_IPV6, {.from = PEER, .patch = {{2, L3, 4, 0xffff}, {2, L4, 4, 0xffff}}}},
 
 	/* checksums */
@@ -235,6 +240,8 @@ static const struct row rows[] = {
 	{"the peer has the other family", TP_NO_NEXT_HOP, BOTH, UP(.lane = 0x4016)},
 	{"the client has the other family", TP_NO_NEXT_HOP, BOTH, DOWN(.lane = 0x4016)},
 	{"169.254/16 may send to us", TP_RELAYED, TP_IPV4, DOWN(.lane = 0x4022)},
+	{"a client may be a neighbour on the link", TP_RELAYED, BOTH, UP(.lane = 0x4019)},
+	{"a client may be a neighbour on the link, down", TP_RELAYED, BOTH, DOWN(.lane = 0x4019)},
 	{"what has no next hop keeps its TTL", TP_NO_NEXT_HOP, BOTH, UP(.lane = 0x4011, .frame.trailer = 3, .frame.padding = 2)},
 
 	/* tables */

@@ -21,6 +21,7 @@ static const struct world_lane lanes[] = {
 	{0x4016, 0, HOP_PLAIN, .translated = true},
 	{0x4017, 0, HOP_SMALL},
 	{0x4018, 0, HOP_BUSY},
+	{0x4019, 0, HOP_PLAIN, .client4 = "169.254.7.7", .client6 = "fe80::7"},
 	{0x4020, 0, HOP_PLAIN, "0.1.2.3", "::7f00:1"},
 	{0x4021, 0, HOP_PLAIN, "127.0.0.1", "::1"},
 	{0x4022, 0, HOP_PLAIN, "169.254.169.254", "fe80::1"},
@@ -84,16 +85,24 @@ uint16_t world_lane_port(const struct world_lane *lane)
 	return lane->port ? lane->port : (uint16_t)(0xd000 + (lane->channel & 0xff));
 }
 
+static struct tp_addr named(enum tp_family family, enum world_address usual, const char *text)
+{
+	struct tp_addr out = world_address(family, usual), ip;
+
+	if (!text)
+		return out;
+	must(tp_addr_parse_ip(text, &ip) == 0 && ip.family == family, text);
+	return tp_addr_with_port(&ip, out.port);
+}
+
 struct tp_addr world_lane_peer(const struct world_lane *lane, enum tp_family family)
 {
-	struct tp_addr peer = world_address(family, PEER);
-	const char *text = family == TP_IPV4 ? lane->peer4 : lane->peer6;
+	return named(family, PEER, family == TP_IPV4 ? lane->peer4 : lane->peer6);
+}
 
-	if (text) {
-		must(tp_addr_parse_ip(text, &peer) == 0, text);
-		peer.port = 5000;
-	}
-	return peer;
+struct tp_addr world_lane_client(const struct world_lane *lane, enum tp_family family)
+{
+	return named(family, CLIENT, family == TP_IPV4 ? lane->client4 : lane->client6);
 }
 
 static enum tp_family other(enum tp_family family)
@@ -135,10 +144,10 @@ static void open_lane(struct world *world, const struct world_lane *lane, enum t
 {
 	uint16_t port = world_lane_port(lane);
 	enum tp_family far = lane->translated ? other(family) : family;
-	struct tp_addr client = world_address(family, CLIENT);
+	struct tp_addr client = world_lane_client(lane, family);
 	struct tp_addr far_peer = world_lane_peer(lane, far);
 	struct tp_addr peer = world_lane_peer(lane, family);
-	struct tp_addr far_client = world_address(far, CLIENT);
+	struct tp_addr far_client = world_lane_client(lane, far);
 
 	tp_table_set_port(world->table, local_of(world, family, RELAY), port, TP_PORT_RELAY);
 	publish(world,
@@ -160,9 +169,8 @@ static void open_lane(struct world *world, const struct world_lane *lane, enum t
 
 static void permit(struct world *world, enum tp_family family, uint16_t port, bool expired)
 {
-	struct tp_addr peer = tp_addr_with_port(&(struct tp_addr){0}, 0);
+	struct tp_addr peer = world_address(family, PEER);
 
-	peer = world_address(family, PEER);
 	peer.port = 0;
 	publish(world,
 		(struct tp_flow_spec){

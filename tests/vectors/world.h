@@ -27,7 +27,8 @@ struct world_lane {
 	uint16_t channel;
 	uint16_t port; /* relay port; 0 = by the channel */
 	enum world_hop hop;
-	const char *peer4, *peer6; /* NULL = PEER */
+	const char *peer4, *peer6;     /* NULL = PEER */
+	const char *client4, *client6; /* NULL = CLIENT */
 	bool expired;
 	bool translated; /* the other side has the other family */
 };
@@ -62,6 +63,7 @@ const struct world_lane *world_lane_at(size_t index);
 size_t world_lanes(void);
 uint16_t world_lane_port(const struct world_lane *lane);
 struct tp_addr world_lane_peer(const struct world_lane *lane, enum tp_family family);
+struct tp_addr world_lane_client(const struct world_lane *lane, enum tp_family family);
 
 /* The label of the flow with this remote and local port; the tables draw it at random. */
 uint32_t world_label(const struct world *world, const struct tp_addr *remote, uint16_t local_port,

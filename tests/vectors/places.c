@@ -1,0 +1,143 @@
+/*
+ * Where a flow may lie: every slot of its two buckets, alone or among records that share its tag;
+ * and what must not be taken for it. The tables are edited by hand, as no writer would.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "probe.h"
+
+static struct world world;
+static struct bpf_runner *bpf;
+static unsigned passed, failed;
+
+static struct tp_flow *flows(void)
+{
+	return world.memory.regions[TP_REGION_FLOWS];
+}
+
+static struct tp_bucket *buckets(void)
+{
+	return world.memory.regions[TP_REGION_BUCKETS];
+}
+
+/* The channel of the world's first lane. */
+static uint32_t find_flow(enum tp_family family)
+{
+	struct tp_addr client = world_address(family, CLIENT);
+
+	for (uint32_t slot = 0; slot < tp_table_slots(world.table); slot++) {
+		const struct tp_flow_key *key = &flows()[slot].key;
+
+		if (key->kind == TP_FLOW_CHANNEL && memcmp(key->remote, client.ip, 16) == 0 &&
+			tp_from_be16(key->channel) == WORLD_CHANNEL)
+			return slot;
+	}
+	abort();
+}
+
+static void expect(const char *what, int detail, enum tp_family family, enum tp_verdict want)
+{
+	struct probe probe = {.from = CLIENT};
+	static struct outcome native, kernel;
+	struct frame_spec spec;
+	struct frame in;
+	bool ok;
+
+	probe_build(&probe, family, &spec, &in);
+	if (bpf)
+		bpf_copy_world(bpf, &world);
+	native_run(&world, &in, HEADROOM, &native);
+	ok = native.verdict == want;
+	if (bpf && bpf_run(bpf, &world, &in, &kernel))
+		ok = ok && kernel.verdict == want && bpf_counters_equal(bpf, &world) &&
+		     frame_equal(&native.frame, &kernel.frame);
+	if (ok) {
+		passed++;
+		return;
+	}
+	failed++;
+	printf("FAILED: %s %d (IPv%d): native %d, BPF %d, want %d\n", what, detail, family,
+		native.verdict, kernel.verdict, want);
+}
+
+/* Both buckets emptied, then filled with `decoy` under the flow's tag, if there is one. */
+static void clear_place(const struct tp_place *place, const struct tp_flow *decoy)
+{
+	for (int b = 0; b < 2; b++)
+		for (uint32_t i = 0; i < TP_BUCKET_SLOTS; i++) {
+			buckets()[place->bucket[b]].tags[i] = decoy ? place->tag : 0;
+			if (decoy)
+				flows()[place->bucket[b] * TP_BUCKET_SLOTS + i] = *decoy;
+		}
+}
+
+static void try_every_slot(enum tp_family family, const struct tp_flow *flow,
+	const struct tp_place *place, const struct tp_flow *decoy)
+{
+	for (int i = 0; i < 2 * TP_BUCKET_SLOTS; i++) {
+		uint32_t bucket = place->bucket[i / TP_BUCKET_SLOTS];
+		uint32_t slot = (uint32_t)i % TP_BUCKET_SLOTS;
+
+		clear_place(place, decoy);
+		buckets()[bucket].tags[slot] = place->tag;
+		flows()[bucket * TP_BUCKET_SLOTS + slot] = *flow;
+		expect(decoy ? "slot among decoys" : "slot", i, family, TP_RELAYED);
+		if (!decoy) {
+			buckets()[bucket].tags[slot] ^= 0x8000;
+			expect("tag of another", i, family, TP_NO_FLOW);
+		}
+	}
+}
+
+static void flip(struct tp_flow_key *key, int bit)
+{
+	uint64_t *words[] = {&key->remote[0], &key->remote[1], &key->ident};
+
+	*words[bit / 64] ^= UINT64_C(1) << (bit % 64);
+}
+
+/* A record that differs in one bit of the key is another flow, whatever its tag. */
+static void try_every_bit(
+	enum tp_family family, const struct tp_flow *flow, const struct tp_place *place)
+{
+	for (int bit = 0; bit < 192; bit++) {
+		struct tp_flow decoy = *flow;
+
+		flip(&decoy.key, bit);
+		clear_place(place, &decoy);
+		expect("key differs in bit", bit, family, TP_NO_FLOW);
+	}
+}
+
+static void run(enum tp_family family)
+{
+	const struct tp_config *config = world.memory.regions[TP_REGION_CONFIG];
+	struct tp_flow flow = flows()[find_flow(family)], decoy = flow, none = {0};
+	struct tp_place place =
+		tp_place_of(tp_flow_hash(&flow.key, config->salt), config->bucket_mask);
+
+	try_every_slot(family, &flow, &place, NULL);
+	flip(&decoy.key, 64 + 40);
+	try_every_slot(family, &flow, &place, &decoy);
+	try_every_slot(family, &flow, &place, &none);
+	try_every_bit(family, &flow, &place);
+}
+
+int main(void)
+{
+	const char *reason = NULL;
+
+	bpf = bpf_open(&reason);
+	world_create(&world, bpf ? bpf_redirect_ifindex(bpf) : 2);
+	if (bpf)
+		bpf_load(bpf, &world);
+	else
+		printf("BPF runs left out: %s\n", reason);
+	run(TP_IPV4);
+	run(TP_IPV6);
+	bpf_close(bpf);
+	world_destroy(&world);
+	printf("%u passed, %u failed, %u skipped\n", passed, failed, bpf ? 0u : 1u);
+	return failed != 0;
+}
