@@ -2,6 +2,7 @@
  * The writer's side of the shared tables. Owned by the control plane's thread, the only writer;
  * readers are never waited for and nothing blocks.
  */
+#include "table.h"
 #include "private.h"
 
 #include "base/cleanup.h"

@@ -418,7 +418,7 @@ enum squatter { WRONG_VALUE_SIZE, WRONG_FLAGS, UNKNOWN_NAME, MAP_AS_PROGRAM, OTH
 
 static int make_map(uint32_t value_size, uint32_t flags)
 {
-	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = flags);
+	struct bpf_map_create_opts options = {.sz = sizeof(options), .map_flags = flags};
 
 	return bpf_map_create(BPF_MAP_TYPE_ARRAY, "config", 4, value_size, 1, &options);
 }

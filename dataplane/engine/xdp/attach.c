@@ -41,7 +41,7 @@ static void ask_why(struct tp_engine *engine, uint32_t ifindex, uint32_t flags, 
 {
 	int fd = xdp_program_fd(engine);
 	libbpf_print_fn_t before = libbpf_set_print(catch_words);
-	LIBBPF_OPTS(bpf_xdp_attach_opts, ours, .old_prog_fd = fd);
+	struct bpf_xdp_attach_opts ours = {.sz = sizeof(ours), .old_prog_fd = fd};
 
 	kernel_words[0] = '\0';
 	if (bpf_xdp_attach((int)ifindex, fd, flags | XDP_FLAGS_UPDATE_IF_NOEXIST, NULL) == 0)
@@ -59,7 +59,7 @@ void xdp_link_end(int *fd)
 
 static int create_link(struct tp_engine *engine, struct xdp_interface *interface, uint32_t flags)
 {
-	LIBBPF_OPTS(bpf_link_create_opts, options, .flags = flags);
+	struct bpf_link_create_opts options = {.sz = sizeof(options), .flags = flags};
 	int fd = bpf_link_create(
 		xdp_program_fd(engine), (int)interface->is.ifindex, BPF_XDP, &options);
 

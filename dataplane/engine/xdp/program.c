@@ -79,8 +79,8 @@ int xdp_program_load(
 	struct tp_engine *engine, const struct tp_shape *shape, char reason[TP_REASON_SIZE])
 {
 	TP_AUTO_FREE char *log = calloc(1, VERIFIER_LOG_SIZE);
-	LIBBPF_OPTS(bpf_object_open_opts, options, .kernel_log_buf = log,
-		.kernel_log_size = VERIFIER_LOG_SIZE);
+	struct bpf_object_open_opts options = {
+		.sz = sizeof(options), .kernel_log_buf = log, .kernel_log_size = VERIFIER_LOG_SIZE};
 	int err;
 
 	if (!log)
