@@ -3,6 +3,8 @@
  * lives until the revocation; whether the table has room for it is another matter. One thread;
  * nothing blocks.
  */
+/* Out of memory: an element that finds no place has no hh.tbl (threat R20). */
+#define HASH_NONFATAL_OOM 1
 #include "flows.h"
 
 #include "base/cleanup.h"

@@ -42,10 +42,8 @@ static int take_index(struct hops *hops, uint16_t *out)
 		hops->resting_count--;
 		return 0;
 	}
-	if (hops->fresh >= TP_NEXT_HOPS_MAX) {
-		hops->starved = true;
+	if (hops->fresh >= TP_NEXT_HOPS_MAX)
 		return -ENOSPC;
-	}
 	*out = hops->fresh++;
 	return 0;
 }

@@ -36,7 +36,6 @@ struct hops {
 	uint16_t fresh;                             /* the lowest index never used */
 	struct hops_rest resting[TP_NEXT_HOPS_MAX]; /* ring, in order of free_ns */
 	uint32_t resting_head, resting_count;
-	bool starved; /* somebody was refused for want of an index */
 };
 
 /* It owns nothing but the hops taken: when all are released, nothing is left to free. */

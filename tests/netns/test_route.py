@@ -332,6 +332,14 @@ def test_lost_notifications(probe):
     p.wait("locals", " 10.99.0.1/32", seconds=10)
 
 
+def test_more_neighbours_than_numbers(probe):
+    """The last one is left to the kernel; the others have a number each."""
+    ip(f"-n {US} addr add 10.50.0.1/16 dev v0")
+    remotes = [f"10.50.{16 + (i >> 8)}.{i & 255}" for i in range(4096)]
+    p = probe(*[("10.50.0.1", r) for r in remotes])
+    assert sorted(p.hop(r) for r in remotes) == list(range(4096))
+
+
 def test_many_destinations(probe):
     """A gateway change reaches thousands of destinations, all by one neighbour."""
     neighbour("10.7.0.2", "02:00:00:00:00:02")
