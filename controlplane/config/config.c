@@ -65,13 +65,16 @@ int loader_warn(struct loader *l, const char *key, const char *format, ...)
 /* Its own complaints have no use: document_open() has said all that can be wrong. */
 static const cyaml_config_t cyaml = {.log_level = CYAML_LOG_ERROR, .mem_fn = cyaml_mem};
 
-int loader_parse(const struct document *doc, const cyaml_schema_value_t *schema, void *out,
-	unsigned *out_count)
+int loader_parse(struct loader *l, const struct document *doc, const cyaml_schema_value_t *schema,
+	void *out, unsigned *out_count)
 {
 	cyaml_err_t err = cyaml_load_data((const uint8_t *)doc->text.bytes, doc->text.len, &cyaml,
 		schema, (cyaml_data_t **)out, out_count);
 
-	return err == CYAML_OK ? 0 : -ENOMEM;
+	if (err == CYAML_OK)
+		return 0;
+	loader_fail_in(l, doc, "yaml", "cannot be loaded: %s", cyaml_strerror(err));
+	return err == CYAML_ERR_OOM ? -ENOMEM : -EINVAL;
 }
 
 void loader_forget(const cyaml_schema_value_t *schema, void *data, unsigned count)
@@ -549,8 +552,9 @@ static int load(struct loader *l, const char *path)
 
 	if (err < 0)
 		return err;
-	if (loader_parse(&l->source->doc, &schema_config, &l->source->raw, NULL) < 0)
-		return loader_out_of_memory(l);
+	err = loader_parse(l, &l->source->doc, &schema_config, &l->source->raw, NULL);
+	if (err < 0)
+		return err;
 	l->raw = l->source->raw;
 	for (size_t i = 0; i < COUNT(parts); i++) {
 		err = parts[i](l);

@@ -50,9 +50,9 @@ static int load_users_file(struct loader *l)
 			"cannot read %.200s: %s, expected a file of names and passwords", path,
 			strerror(-err));
 	err = loader_parse(
-		&source->users_doc, &schema_users, &source->raw_users, &source->raw_users_count);
+		l, &source->users_doc, &schema_users, &source->raw_users, &source->raw_users_count);
 	if (err < 0)
-		return loader_out_of_memory(l);
+		return err;
 	return warn_readable(l, "auth.users_file", &source->users_doc.text);
 }
 

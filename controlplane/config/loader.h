@@ -38,7 +38,7 @@ int loader_out_of_memory(struct loader *l);
 int credentials_load(struct loader *l);
 void credentials_free(struct config *config);
 
-/* libcyaml with our settings. */
-int loader_parse(const struct document *doc, const cyaml_schema_value_t *schema, void *out,
-	unsigned *out_count);
+/* libcyaml with our settings. Says what went wrong. */
+int loader_parse(struct loader *l, const struct document *doc, const cyaml_schema_value_t *schema,
+	void *out, unsigned *out_count);
 void loader_forget(const cyaml_schema_value_t *schema, void *data, unsigned count);

@@ -267,8 +267,8 @@ static void show(const struct command *command, const struct line *line, const j
 		putchar('\n');
 		return;
 	}
-	if (line->watch && isatty(STDOUT_FILENO))
-		fputs("\033[H\033[2J", stdout);
+	if (line->watch)
+		fputs(isatty(STDOUT_FILENO) ? "\033[H\033[2J" : "\n", stdout);
 	command->print(doc);
 }
 

@@ -305,6 +305,8 @@ static const struct {
 	{BASE "dataplane: {cores: [2]}\n", "5:13: dataplane.cores: is not implemented yet"},
 	{BASE "dataplane: {dpdk: {}}\n", "5:13: dataplane.dpdk: is not implemented yet"},
 
+	{"realm: &r example.org-with-an-anchor\n" LISTEN RELAY "auth: {secrets: [*r]}\n", NULL},
+
 	/* the rest */
 	{BASE "tls: {certificate: a}\n", "5:1: tls: is not implemented yet"},
 	{BASE "metrics: {port: 1}\n", "5:1: metrics: is not implemented yet"},
@@ -518,7 +520,9 @@ static void check_survives(const char *text, size_t len)
 	int err = load(text, len, &c, error);
 
 	if (err < 0) {
+		assert_int_equal(err, -EINVAL);
 		assert_memory_equal(error, "t.yaml:", 7);
+		assert_null(strstr(error, "cannot be loaded")); /* libcyaml found what we did not */
 		assert_null(strstr(error, "long-enough"));
 		assert_null(strstr(error, "in-the-file"));
 		assert_null(strchr(error, '\n'));
