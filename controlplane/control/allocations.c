@@ -112,7 +112,7 @@ static json_t *run_list(const void *context, const json_t *params, struct rpc_er
 	size_t limit = command_limit(params);
 	uint64_t now_ns = tp_clock_now_ns();
 	json_t *list = json_array();
-	struct allocation *a, *next;
+	struct allocation *a = NULL, *next;
 
 	HASH_ITER(by_id, turn_server_allocations(deps->turn), a, next) {
 		if (json_array_size(list) == limit)

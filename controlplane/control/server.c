@@ -42,7 +42,7 @@ struct server {
 	bool readonly;
 	struct evconnlistener *listener;
 	struct rpc_service service;
-	LIST_HEAD(, session) sessions;
+	LIST_HEAD(session_list, session) sessions;
 	size_t sessions_count;
 	struct tp_log_limit log;
 };
