@@ -291,15 +291,52 @@ static bool checksums_fit(const struct frame_spec *spec, struct frame *frame)
 	       frame_ip_checksum_ok(frame) == !spec->wrong_ip_checksum;
 }
 
+static struct tp_flow_counters sum_flow_counters(void)
+{
+	const struct tp_flow_counters *counters = world.memory.regions[TP_REGION_FLOW_COUNTERS];
+	struct tp_flow_counters sum = {0};
+
+	for (uint32_t i = 0; i < tp_table_slots(world.table); i++) {
+		sum.packets += counters[i].packets;
+		sum.bytes += counters[i].bytes;
+	}
+	return sum;
+}
+
+/* One verdict, or one packet in its direction, and nothing else: the sum moves by what it should.
+ */
+static bool counted_once(const struct row *row, const struct frame_spec *spec,
+	struct tp_worker_counters before, struct tp_flow_counters flows_before)
+{
+	struct tp_worker_counters after = tp_table_totals(world.table);
+	struct tp_flow_counters flows = sum_flow_counters();
+	int direction = row->in.from == CLIENT ? TP_CLIENT_TO_PEER : TP_PEER_TO_CLIENT;
+
+	if (row->want == TP_RELAYED) {
+		before.packets[direction]++;
+		before.bytes[direction] += spec->data_len;
+		flows_before.packets++;
+		flows_before.bytes += spec->data_len;
+	} else {
+		before.verdicts[row->want]++;
+	}
+	return memcmp(&before, &after, sizeof(before)) == 0 &&
+	       flows.packets == flows_before.packets && flows.bytes == flows_before.bytes;
+}
+
 static bool run_native(const struct row *row, const struct frame_spec *spec, const struct frame *in,
 	struct outcome *native)
 {
 	struct frame want = *in;
+	struct tp_worker_counters totals = tp_table_totals(world.table);
+	struct tp_flow_counters flows = sum_flow_counters();
 	uint32_t egress = 0;
 
 	native_run(&world, in, row->no_room ? 0 : HEADROOM, native);
 	if (native->verdict != row->want)
 		return complain("native", native, in);
+	if (!counted_once(row, spec, totals, flows))
+		return complain("native: counters", native, in);
 	if (row->want == TP_RELAYED) {
 		probe_expect(&row->in, &world, spec, &want, &egress);
 		if (egress != native->egress || !checksums_fit(spec, &native->frame))
