@@ -159,6 +159,7 @@ static int start_server(struct turnpike *t)
 	err = auth_new(&t->config->auth, &t->auth);
 	if (err < 0)
 		return fail("authentication", err);
+	config_forget_credentials(t->config);
 	t->effects = udp_transport_effects(t->transport);
 	err = turn_server_new(
 		&t->config->turn, t->auth, t->policy, &t->effects, tp_clock_now_ns(), &t->server);

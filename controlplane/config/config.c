@@ -10,6 +10,7 @@
 #include "controlplane/policy/policy.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -564,6 +565,17 @@ static int load(struct loader *l, const char *path)
 	return 0;
 }
 
+/*
+ * The YAML libraries free what they have read without wiping it; this makes the allocator do it, as
+ * long as it is on.
+ */
+static void scrub_what_is_freed(bool on)
+{
+#ifdef __GLIBC__
+	mallopt(M_PERTURB, on ? 0xff : 0);
+#endif
+}
+
 int config_load(const char *path, struct config **out, char error[CONFIG_ERROR_SIZE])
 {
 	struct config *config = calloc(1, sizeof(*config));
@@ -574,13 +586,21 @@ int config_load(const char *path, struct config **out, char error[CONFIG_ERROR_S
 	if (!config)
 		return -ENOMEM;
 	config->source = l.source = calloc(1, sizeof(*config->source));
+	scrub_what_is_freed(true);
 	err = l.source ? load(&l, path) : -ENOMEM;
+	scrub_what_is_freed(false);
 	if (err < 0) {
 		config_free(config);
 		return err;
 	}
 	*out = config;
 	return 0;
+}
+
+void config_forget_credentials(struct config *config)
+{
+	credentials_free(config);
+	document_close(&config->source->doc);
 }
 
 void config_free(struct config *config)

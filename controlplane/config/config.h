@@ -73,6 +73,9 @@ struct config {
  */
 int config_load(const char *path, struct config **out, char error[CONFIG_ERROR_SIZE]);
 
+/* Wipes passwords and secrets, which auth_new() has turned into keys; the rest stays. */
+void config_forget_credentials(struct config *config);
+
 /* Wipes passwords and secrets, then frees. NULL is legal. */
 void config_free(struct config *config);
 

@@ -230,6 +230,9 @@ void credentials_free(struct config *config)
 
 	free((void *)config->auth.users);
 	free((void *)config->auth.secrets);
+	config->auth.users = NULL;
+	config->auth.secrets = NULL;
+	config->auth.users_count = config->auth.secrets_count = 0;
 	if (source->raw) {
 		wipe_users(source->raw->auth.users, source->raw->auth.users_count);
 		for (size_t i = 0; i < source->raw->auth.secrets_count; i++)
@@ -237,7 +240,10 @@ void credentials_free(struct config *config)
 	}
 	wipe_users(source->raw_users, source->raw_users_count);
 	loader_forget(&schema_users, source->raw_users, source->raw_users_count);
+	source->raw_users = NULL;
+	source->raw_users_count = 0;
 	document_close(&source->users_doc);
 	document_wipe(&source->secrets);
 	free(source->secrets_path);
+	source->secrets_path = NULL;
 }

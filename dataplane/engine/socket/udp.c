@@ -48,8 +48,13 @@ struct ip_options {
 	int fragment, no_fragment;
 };
 
+/*
+ * Without DF, whatever path MTU somebody's ICMP claims (threat F17). IP_PMTUDISC_DONT would do the
+ * same but keep "fragmentation needed" from us, which clients are to be told (RFC 8656, 11.5); for
+ * IPv6 it is the other way round.
+ */
 static const struct ip_options ipv4_options = {IPPROTO_IP, IP_RECVTTL, IP_RECVTOS, IP_RECVERR,
-	IP_MTU_DISCOVER, IP_TTL, IP_TOS, IP_PMTUDISC_DONT, IP_PMTUDISC_DO};
+	IP_MTU_DISCOVER, IP_TTL, IP_TOS, IP_PMTUDISC_OMIT, IP_PMTUDISC_DO};
 static const struct ip_options ipv6_options = {IPPROTO_IPV6, IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS,
 	IPV6_RECVERR, IPV6_MTU_DISCOVER, IPV6_HOPLIMIT, IPV6_TCLASS, IPV6_PMTUDISC_DONT,
 	IPV6_PMTUDISC_DO};
