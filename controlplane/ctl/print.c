@@ -272,8 +272,9 @@ void print_audit(const json_t *doc)
 	size_t i;
 
 	printf("differences: %lld\n", (long long)json_integer_value(at(doc, "differences")));
-	json_array_foreach(at(doc, "details"), i, detail)
+	json_array_foreach(at(doc, "details"), i, detail) {
 		text_line(json_is_string(detail) ? json_string_value(detail) : "-");
+	}
 }
 
 void print_explanation(const json_t *doc)
