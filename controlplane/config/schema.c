@@ -1,6 +1,7 @@
 /* The keys of the configuration files, each once. Constant data. */
 #include "schema.h"
 
+/* Members and types cannot stand in parentheses: NOLINTBEGIN(bugprone-macro-parentheses) */
 #define TEXT(key, structure, member)                                                               \
 	CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, structure, member,   \
 		0, CYAML_UNLIMITED)
@@ -33,6 +34,8 @@
 				CYAML_UNLIMITED)                                                   \
 		}                                                                                  \
 	}
+
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 static const cyaml_schema_value_t text_entry = {
 	CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED)};

@@ -67,7 +67,7 @@ int value_parse(const struct value_kind *kind, const char *text, uint64_t min, u
 			first->name);
 		return -EINVAL;
 	}
-	if (err == -ERANGE || __builtin_mul_overflow(n, unit->factor, &value) || value < min ||
+	if (!unit || __builtin_mul_overflow(n, unit->factor, &value) || value < min ||
 		value > max) {
 		snprintf(error, VALUE_ERROR_SIZE,
 			"\"%.40s\" is out of range, expected %" PRIu64 "%s to %" PRIu64 "%s", text,

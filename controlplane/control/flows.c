@@ -14,6 +14,8 @@ static const char *kind_name(enum tp_flow_kind kind)
 		return "peer";
 	case TP_FLOW_PERMISSION:
 		return "permission";
+	case TP_FLOW_CLIENT:
+		return "client";
 	case TP_FLOW_NONE:
 		break;
 	}
@@ -34,14 +36,19 @@ static json_t *describe(const struct tp_table *table, uint32_t slot,
 	const struct tp_flow_spec *flow, uint64_t now_ns)
 {
 	struct tp_flow_counters counters = tp_table_counters(table, slot);
-	json_t *out =
-		flow->kind == TP_FLOW_PERMISSION ? json_null() : describe_side(table, &flow->out);
+	json_t *out = flow->out.remote.family == TP_NO_FAMILY ? json_null()
+							      : describe_side(table, &flow->out);
 
-	return json_pack("{s:I, s:s, s:o, s:o, s:I, s:I, s:i, s:I, s:I}", "slot", (json_int_t)slot,
+	/* A client's flow has no end of its own. */
+	json_t *expires = flow->kind == TP_FLOW_CLIENT
+				  ? json_null()
+				  : json_integer(command_seconds_left(flow->expires_ns, now_ns));
+
+	return json_pack("{s:I, s:s, s:o, s:o, s:o, s:I, s:i, s:I, s:I}", "slot", (json_int_t)slot,
 		"kind", kind_name(flow->kind), "in", describe_side(table, &flow->in), "out", out,
-		"expires_s", command_seconds_left(flow->expires_ns, now_ns), "allocation",
-		(json_int_t)flow->allocation, "next_hop", (int)flow->next_hop, "packets",
-		(json_int_t)counters.packets, "bytes", (json_int_t)counters.bytes);
+		"expires_s", expires, "allocation", (json_int_t)flow->allocation, "next_hop",
+		(int)flow->next_hop, "packets", (json_int_t)counters.packets, "bytes",
+		(json_int_t)counters.bytes);
 }
 
 static json_t *run_list(const void *context, const json_t *params, struct rpc_error *error)

@@ -56,7 +56,7 @@ static json_t *run_status(const void *context, const json_t *params, struct rpc_
 static json_t *describe_verdicts(const struct tp_worker_counters *c)
 {
 	static const char *const names[] = {
-#define X(name, text, fate, meaning) [TP_##name] = text,
+#define X(name, text, fate, meaning) [TP_##name] = (text),
 		TP_VERDICTS(X)
 #undef X
 	};

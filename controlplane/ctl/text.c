@@ -112,7 +112,7 @@ static void print_cell(const struct text_table *table, size_t i, struct column c
 bool text_end(struct text_table *table)
 {
 	struct column columns[TEXT_COLUMNS_MAX];
-	bool whole = !table->failed;
+	bool whole = !table->failed && table->columns > 0;
 
 	for (size_t i = 0; i < table->columns; i++)
 		columns[i] = measure(table, i);
