@@ -54,10 +54,11 @@ def violations(root, names):
 
 
 def own_header_first(root, name, headers):
+    """A header that stands first proves that it stands alone. A header of the module's inside may take the place of its public one."""
     own = os.path.splitext(os.path.basename(name))[0] + ".h"
-    if name.endswith(".c") and (root / os.path.dirname(name) / own).exists():
-        if not headers or headers[0].group(1) != own:
-            yield f'{name}: its own header "{own}" is not the first include'
+    first = headers[0].group(1) if headers else None
+    if name.endswith(".c") and (root / os.path.dirname(name) / own).exists() and (not first or "/" in first):
+        yield f'{name}: its own header "{own}" is not the first include'
 
 
 def fault(root, folder, quoted, system):
