@@ -113,7 +113,7 @@ void turn_on_channel_data(struct turn_server *s, uint64_t now_ns, const struct a
 		return;
 	a = alloc_find(s->store, tuple, now_ns);
 	channel = a ? alloc_find_channel(a, read_be16(packet->bytes), now_ns) : NULL;
-	if (!channel || channel->relay->expires_ns <= now_ns || !turn_marks_of(packet, &marks))
+	if (!channel || !turn_marks_of(packet, &marks))
 		return;
 	a->sent.packets++;
 	a->sent.bytes += len;

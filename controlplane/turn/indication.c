@@ -23,8 +23,7 @@ void turn_on_send(
 	if (turn_read_peer(s, req, stun_find(m, STUN_ATTR_XOR_PEER_ADDRESS), &peer, &relay) !=
 		STUN_OK)
 		return;
-	if (peer.port == 0 || relay->expires_ns <= now_ns ||
-		!alloc_find_permission(relay, &peer, now_ns))
+	if (peer.port == 0 || !alloc_find_permission(relay, &peer, now_ns))
 		return;
 	if (turn_peer_check(s, relay, &peer, true, now_ns) != STUN_OK ||
 		!turn_marks_of(packet, &marks))

@@ -33,16 +33,11 @@ enum stun_code turn_peer_check(const struct turn_server *s, const struct alloc_r
 	const struct tp_addr *peer, bool need_port, uint64_t now_ns)
 {
 	const struct alloc_relay *other;
+	enum policy_verdict verdict;
 
-	switch (policy_check(s->policy, peer, NULL)) {
-	case POLICY_ALLOW:
-		return tp_addr_equal(peer, &relay->address) ? STUN_FORBIDDEN : STUN_OK;
-	case POLICY_RELAYS_ONLY:
-		break;
-	case POLICY_DENY:
-	default:
-		return STUN_FORBIDDEN;
-	}
+	verdict = policy_check(s->policy, peer, NULL);
+	if (verdict != POLICY_RELAYS_ONLY)
+		return verdict == POLICY_ALLOW ? STUN_OK : STUN_FORBIDDEN;
 	if (!need_port)
 		return STUN_OK;
 	other = alloc_find_relay(s->store, peer, now_ns);

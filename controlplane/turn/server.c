@@ -279,6 +279,7 @@ static void on_message(struct turn_server *s, const struct auth_now *now,
 void turn_server_from_client(struct turn_server *s, const struct auth_now *now,
 	const struct alloc_tuple *tuple, const struct turn_packet *packet)
 {
+	/* First of all: what is due at this instant is gone before the packet is looked at. */
 	alloc_store_advance(s->store, now->mono_ns);
 	if (packet->len > 0 && (packet->bytes[0] & 0xC0) == 0x40)
 		turn_on_channel_data(s, now->mono_ns, tuple, packet);
