@@ -94,6 +94,7 @@ struct allocation {
 	uint8_t token[8];                          /* RESERVATION-TOKEN given out, if has_token */
 	bool has_token;
 	struct alloc_traffic sent, received; /* slow path, and flows that have ended */
+	void *flows;                         /* the data plane's side of the 5-tuple */
 
 	/* RFC 8656, 7.2: the family that a dual Allocate did not get, and why; 0 = none. */
 	uint8_t missing_family; /* enum tp_family */

@@ -50,7 +50,8 @@ static void expect_record(struct check *check, const struct record *record,
 {
 	if (record->is_missing) {
 		check->missing++;
-		expect_port(check, &relay->address, TP_PORT_SLOW);
+		if (relay)
+			expect_port(check, &relay->address, TP_PORT_SLOW);
 		return;
 	}
 	spec->next_hop = record->next_hop;
@@ -101,14 +102,28 @@ static void expect_relay(struct check *check, const struct alloc_relay *relay)
 		expect_channel(check, c);
 }
 
+static void expect_client(struct check *check, const struct allocation *allocation)
+{
+	const struct client_flows *f = allocation->flows;
+	struct tp_flow_spec spec;
+
+	spec_of_client(check->flows->table, allocation, &spec);
+	if (f)
+		expect_record(check, &f->record, &spec, NULL);
+	else
+		differ(check, "allocation %u: no flow for its client", spec.allocation);
+}
+
 static void expect_everything(struct check *check, struct allocation *allocations)
 {
 	for (size_t i = 0; i < check->flows->listeners_count; i++)
 		expect_port(check, &check->flows->listeners[i], TP_PORT_LISTENER);
-	for (struct allocation *a = allocations; a; a = a->by_id.next)
+	for (struct allocation *a = allocations; a; a = a->by_id.next) {
+		expect_client(check, a);
 		for (size_t i = 0; i < ALLOC_RELAYS; i++)
 			if (a->relays[i])
 				expect_relay(check, a->relays[i]);
+	}
 }
 
 static void compare_ports(struct check *check)

@@ -32,6 +32,7 @@ int flows_new(struct tp_table *table, struct route *route, struct flows **out)
 	flows->table = table;
 	flows->route = route;
 	TAILQ_INIT(&flows->missing);
+	LIST_INIT(&flows->clients);
 	flows->missing_by_port = calloc(TP_LOCALS_MAX, sizeof(*flows->missing_by_port));
 	if (!flows->missing_by_port) {
 		flows_free(flows);
@@ -39,34 +40,6 @@ int flows_new(struct tp_table *table, struct route *route, struct flows **out)
 	}
 	*out = flows;
 	return 0;
-}
-
-static void close_everything(struct flows *flows)
-{
-	struct peer *peer, *next;
-
-	HASH_ITER(hh, flows->peers, peer, next) {
-		struct permission_flows *permission = peer->permission;
-		struct channel_flows *channel, *after;
-
-		/* The peer goes with the last of them. */
-		for (channel = LIST_FIRST(&peer->channels); channel; channel = after) {
-			after = LIST_NEXT(channel, link);
-			flows_revoke_channel(flows, channel->to_peer.channel);
-		}
-		if (permission)
-			flows_revoke_permission(flows, permission->record.permission);
-	}
-}
-
-void flows_free(struct flows *flows)
-{
-	if (!flows)
-		return;
-	close_everything(flows);
-	free(flows->listeners);
-	free(flows->missing_by_port);
-	free(flows);
 }
 
 static int own_port(struct flows *flows, const struct tp_addr *address, enum tp_port_state state)
@@ -77,6 +50,14 @@ static int own_port(struct flows *flows, const struct tp_addr *address, enum tp_
 	if (!err)
 		tp_table_set_port(flows->table, local, address->port, state);
 	return err;
+}
+
+static void disown_port(struct flows *flows, const struct tp_addr *address)
+{
+	uint8_t local;
+
+	if (tp_table_find_local(flows->table, address, &local) == 0)
+		tp_table_set_port(flows->table, local, address->port, TP_PORT_NOT_OURS);
 }
 
 int flows_own_listener(struct flows *flows, const struct tp_addr *listener)
@@ -92,24 +73,6 @@ int flows_own_listener(struct flows *flows, const struct tp_addr *listener)
 	if (!err)
 		list[flows->listeners_count++] = *listener;
 	return err;
-}
-
-int flows_open_relay(struct flows *flows, struct alloc_relay *relay)
-{
-	return own_port(flows, &relay->address, TP_PORT_RELAY);
-}
-
-void flows_close_relay(struct flows *flows, struct alloc_relay *relay)
-{
-	uint8_t local;
-
-	/* Whoever ended it has ended these before, as a rule. */
-	for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next)
-		flows_revoke_channel(flows, c);
-	for (struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next)
-		flows_revoke_permission(flows, p);
-	if (tp_table_find_local(flows->table, &relay->address, &local) == 0)
-		tp_table_set_port(flows->table, local, relay->address.port, TP_PORT_NOT_OURS);
 }
 
 static struct peer *find_or_add_peer(
@@ -158,6 +121,9 @@ static void describe(const struct record *record, struct tp_flow_spec *out)
 	case TP_FLOW_PERMISSION:
 		spec_of_permission(table, record->permission, out);
 		break;
+	case TP_FLOW_CLIENT:
+		spec_of_client(table, record->client, out);
+		break;
 	case TP_FLOW_CHANNEL:
 		spec_to_peer(table, record->channel, out);
 		break;
@@ -168,17 +134,23 @@ static void describe(const struct record *record, struct tp_flow_spec *out)
 	out->next_hop = record->next_hop;
 }
 
-static struct alloc_relay *relay_of(const struct record *record)
+/* NULL: of a client, whose packets come to a listener. */
+static const struct alloc_relay *relay_of(const struct record *record)
 {
+	if (record->kind == TP_FLOW_CLIENT)
+		return NULL;
 	return record->kind == TP_FLOW_PERMISSION ? record->permission->relay
 						  : record->channel->relay;
 }
 
-/* A relay port with a missing flow is served by the sockets as a whole. */
+/*
+ * A relay port with a missing flow is served by the sockets as a whole; at listeners the table's
+ * count of missing flows has the same effect.
+ */
 static void set_missing(struct record *record, bool missing)
 {
 	struct flows *flows = record->flows;
-	const struct tp_addr *address = &relay_of(record)->address;
+	const struct alloc_relay *relay = relay_of(record);
 	uint32_t *count;
 	uint8_t local;
 
@@ -187,13 +159,13 @@ static void set_missing(struct record *record, bool missing)
 		TAILQ_INSERT_TAIL(&flows->missing, record, missing);
 	else
 		TAILQ_REMOVE(&flows->missing, record, missing);
-	if (tp_table_find_local(flows->table, address, &local) < 0)
+	if (!relay || tp_table_find_local(flows->table, &relay->address, &local) < 0)
 		return;
-	count = &flows->missing_by_port[local][address->port];
+	count = &flows->missing_by_port[local][relay->address.port];
 	*count += missing ? 1 : -1U;
 	if (*count == (missing ? 1 : 0))
-		tp_table_set_port(
-			flows->table, local, address->port, missing ? TP_PORT_SLOW : TP_PORT_RELAY);
+		tp_table_set_port(flows->table, local, relay->address.port,
+			missing ? TP_PORT_SLOW : TP_PORT_RELAY);
 }
 
 static void place(struct record *record)
@@ -264,6 +236,57 @@ static void init_record(struct record *record, struct flows *flows, enum tp_flow
 		.next_hop = TP_NO_NEXT_HOP_YET,
 		.user.changed = on_next_hop,
 	};
+}
+
+static int begin_client(struct flows *flows, struct allocation *allocation)
+{
+	struct client_flows *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return -ENOMEM;
+	init_record(&f->record, flows, TP_FLOW_CLIENT);
+	f->record.client = allocation;
+	LIST_INSERT_HEAD(&flows->clients, f, link);
+	allocation->flows = f;
+	place(&f->record);
+	return 0;
+}
+
+static void end_client(struct client_flows *f)
+{
+	f->record.client->flows = NULL;
+	withdraw(&f->record);
+	LIST_REMOVE(f, link);
+	free(f);
+}
+
+int flows_open_relay(struct flows *flows, struct alloc_relay *relay)
+{
+	struct allocation *allocation = relay->allocation;
+	int err = own_port(flows, &relay->address, TP_PORT_RELAY);
+
+	if (!err && !allocation->flows)
+		err = begin_client(flows, allocation);
+	if (err < 0) {
+		disown_port(flows, &relay->address);
+		return err;
+	}
+	((struct client_flows *)allocation->flows)->relays++;
+	return 0;
+}
+
+void flows_close_relay(struct flows *flows, struct alloc_relay *relay)
+{
+	struct client_flows *client = relay->allocation->flows;
+
+	/* Whoever ended it has ended these before, as a rule. */
+	for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next)
+		flows_revoke_channel(flows, c);
+	for (struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next)
+		flows_revoke_permission(flows, p);
+	disown_port(flows, &relay->address);
+	if (client && --client->relays == 0)
+		end_client(client);
 }
 
 static void refresh_channels(struct peer *peer)
@@ -423,4 +446,34 @@ void flows_sweep(struct flows *flows, uint64_t now_ns)
 		TAILQ_REMOVE(&flows->missing, record, missing);
 		TAILQ_INSERT_TAIL(&flows->missing, record, missing);
 	}
+}
+
+static void close_everything(struct flows *flows)
+{
+	struct peer *peer, *next;
+
+	HASH_ITER(hh, flows->peers, peer, next) {
+		struct permission_flows *permission = peer->permission;
+		struct channel_flows *channel, *after;
+
+		/* The peer goes with the last of them. */
+		for (channel = LIST_FIRST(&peer->channels); channel; channel = after) {
+			after = LIST_NEXT(channel, link);
+			flows_revoke_channel(flows, channel->to_peer.channel);
+		}
+		if (permission)
+			flows_revoke_permission(flows, permission->record.permission);
+	}
+	while (!LIST_EMPTY(&flows->clients))
+		end_client(LIST_FIRST(&flows->clients));
+}
+
+void flows_free(struct flows *flows)
+{
+	if (!flows)
+		return;
+	close_everything(flows);
+	free(flows->listeners);
+	free(flows->missing_by_port);
+	free(flows);
 }

@@ -17,6 +17,7 @@ struct record {
 	union {
 		struct alloc_permission *permission;
 		struct alloc_channel *channel;
+		struct allocation *client;
 	};
 };
 
@@ -35,7 +36,7 @@ struct peer {
 	UT_hash_handle hh;
 	struct peer_key key;
 	struct permission_flows *permission; /* NULL: none now */
-	LIST_HEAD(, channel_flows) channels;
+	LIST_HEAD(channel_list, channel_flows) channels;
 };
 
 struct permission_flows {
@@ -49,10 +50,18 @@ struct channel_flows {
 	LIST_ENTRY(channel_flows) link; /* in its peer's channels */
 };
 
+/* An allocation's 5-tuple, for as long as it has a relay. */
+struct client_flows {
+	struct record record;
+	LIST_ENTRY(client_flows) link; /* in flows->clients */
+	unsigned relays;
+};
+
 struct flows {
 	struct tp_table *table;
 	struct route *route;
 	struct peer *peers;
+	LIST_HEAD(, client_flows) clients;
 	struct record_list missing;
 	struct tp_addr *listeners;
 	size_t listeners_count;

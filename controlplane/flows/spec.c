@@ -37,6 +37,17 @@ void spec_of_permission(const struct tp_table *table, const struct alloc_permiss
 	out->in.remote.port = 0;
 }
 
+void spec_of_client(
+	const struct tp_table *table, const struct allocation *allocation, struct tp_flow_spec *out)
+{
+	*out = (struct tp_flow_spec){
+		.kind = TP_FLOW_CLIENT,
+		.in = side(table, &allocation->tuple.client, &allocation->tuple.server, 0),
+		.expires_ns = (uint64_t)UINT32_MAX << TP_TICK_SHIFT,
+		.allocation = allocation->id,
+	};
+}
+
 static struct tp_flow_side client_side(
 	const struct tp_table *table, const struct alloc_channel *channel)
 {

@@ -12,6 +12,13 @@ bool spec_has_next_hop(const struct alloc_channel *channel);
 void spec_of_permission(const struct tp_table *table, const struct alloc_permission *permission,
 	struct tp_flow_spec *out);
 
+/*
+ * TP_FLOW_CLIENT. Without an end of its own: it only says whom the control plane listens to, and
+ * goes with the last relay.
+ */
+void spec_of_client(const struct tp_table *table, const struct allocation *allocation,
+	struct tp_flow_spec *out);
+
 /* TP_FLOW_CHANNEL */
 void spec_to_peer(const struct tp_table *table, const struct alloc_channel *channel,
 	struct tp_flow_spec *out);

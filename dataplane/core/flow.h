@@ -47,6 +47,7 @@ enum tp_flow_kind {
 	TP_FLOW_CHANNEL,    /* client's ChannelData -> peer (RFC 8656, 12.6) */
 	TP_FLOW_PEER,       /* that peer's datagrams -> ChannelData (RFC 8656, 12.7) */
 	TP_FLOW_PERMISSION, /* any port of a permitted peer address; remote port 0 (RFC 8656, 9) */
+	TP_FLOW_CLIENT,     /* a client's 5-tuple that has an allocation (RFC 8656, 3.2) */
 };
 
 enum tp_direction { TP_CLIENT_TO_PEER, TP_PEER_TO_CLIENT, TP_DIRECTIONS };

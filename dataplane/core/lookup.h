@@ -99,7 +99,7 @@ static TP_INLINE enum tp_verdict tp_check_sender(
 		return TP_BAD_SOURCE;
 	if (!in->v4 && in->udp_checksum.be == 0)
 		return TP_NO_CHECKSUM;
-	return TP_RELAYED;
+	return in->surplus ? TP_OPTIONS : TP_RELAYED;
 }
 
 static TP_INLINE struct tp_flow_key tp_key_of(
@@ -213,6 +213,20 @@ static TP_INLINE uint64_t tp_padding_sum(
 	return sum;
 }
 
+/*
+ * No such channel. A client may send on one right behind its ChannelBind (RFC 8656, 12): the packet
+ * then has to queue up behind the request, so whoever has an allocation is heard. Strangers are
+ * not.
+ */
+static TP_INLINE enum tp_verdict tp_without_channel(struct tp_host *host,
+	const struct tp_config *config, const struct tp_headers *in, uint32_t local)
+{
+	struct tp_flow_key key = tp_key_of(in, local, TP_FLOW_CLIENT, (tp_be16){0});
+	uint32_t slot;
+
+	return tp_find_flow(host, config, &key, &slot) ? TP_UNBOUND : tp_without_flow(config);
+}
+
 /* ChannelData of a client (RFC 8656, 12.4 and 12.6), or anything else for the control plane. */
 static TP_INLINE enum tp_verdict tp_find_channel(struct tp_host *host, const struct tp_packet *pkt,
 	const struct tp_config *config, const struct tp_headers *in, uint32_t local,
@@ -237,8 +251,8 @@ static TP_INLINE enum tp_verdict tp_find_channel(struct tp_host *host, const str
 
 	key = tp_key_of(in, local, TP_FLOW_CHANNEL, header->channel);
 	out->flow = tp_find_flow(host, config, &key, &out->slot);
-	if (!out->flow)
-		return tp_without_flow(config);
+	if (TP_UNLIKELY(!out->flow))
+		return tp_without_channel(host, config, in, local);
 	if (tp_is_expired(host, out->flow))
 		return TP_EXPIRED;
 	out->direction = TP_CLIENT_TO_PEER;

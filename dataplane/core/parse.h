@@ -17,6 +17,7 @@ struct tp_headers {
 	tp_be16 destination_port;
 	bool v4;
 	bool malformed;
+	bool surplus; /* more in the IP packet than UDP claims: UDP options (RFC 8656, 18.4) */
 
 	uint8_t *payload;     /* of UDP; void once the packet's head or tail has moved */
 	uint16_t payload_len; /* of UDP; these two hold unless `malformed` */
@@ -75,7 +76,9 @@ static TP_INLINE enum tp_verdict tp_parse_udp(
 	in->destination_port = udp->destination;
 	in->udp_len = udp->len;
 	in->udp_checksum = udp->checksum;
-	in->malformed |= l4_len < TP_UDP_LEN || l4_len != tp_from_be16(udp->len) || l4_len > room;
+	in->malformed |= l4_len > room || l4_len < tp_from_be16(udp->len) ||
+			 tp_from_be16(udp->len) < TP_UDP_LEN;
+	in->surplus = l4_len > tp_from_be16(udp->len);
 	in->payload = l4 + TP_UDP_LEN;
 	in->payload_len = (uint16_t)(l4_len - TP_UDP_LEN);
 	in->trailer_len = (uint32_t)(room - l4_len);

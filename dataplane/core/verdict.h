@@ -15,9 +15,10 @@ enum tp_fate { TP_FATE_SEND, TP_FATE_PASS, TP_FATE_DROP };
 	X(NOT_OURS,     "not_ours",     PASS, "not addressed to a port of ours")                   \
 	X(CONTROL,      "control",      PASS, "to a listener, not ChannelData: the control plane") \
 	X(INDICATION,   "indication",   PASS, "peer has a permission but no channel: slow path")   \
+	X(UNBOUND,      "unbound",      PASS, "a client of ours on a channel not bound, or not yet")    \
 	X(SLOW_PORT,    "slow_port",    PASS, "a relay port that the control plane serves itself") \
 	X(FRAGMENT,     "fragment",     PASS, "an IP fragment: the kernel reassembles it")         \
-	X(OPTIONS,      "options",      PASS, "IPv4 options, extension headers, stacked VLAN tags")\
+	X(OPTIONS,      "options",      PASS, "IP or UDP options, extension headers, two VLAN tags")\
 	X(TOO_BIG,      "too_big",      PASS, "larger than the next hop's MTU after the rewrite")  \
 	X(NO_NEXT_HOP,  "no_next_hop",  PASS, "no resolved next hop on an interface of ours")      \
 	X(PADDED,       "padded",       PASS, "more behind the ChannelData than padding")          \

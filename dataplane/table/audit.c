@@ -63,7 +63,7 @@ struct flow_text {
 
 static struct flow_text describe(const struct tp_table *table, const struct tp_flow_spec *spec)
 {
-	static const char *const kinds[] = {"?", "channel", "peer", "permission"};
+	static const char *const kinds[] = {"?", "channel", "peer", "permission", "client"};
 	struct tp_addr local[2] = {
 		tp_table_local(table, spec->in.local), tp_table_local(table, spec->out.local)};
 	char in_remote[TP_ADDR_TEXT], in_local[TP_ADDR_TEXT];
@@ -77,7 +77,7 @@ static struct flow_text describe(const struct tp_table *table, const struct tp_f
 	local[1].port = spec->out.local_port;
 	tp_addr_text(&spec->in.remote, in_remote);
 	tp_addr_text(&local[0], in_local);
-	if (spec->kind == TP_FLOW_PERMISSION) {
+	if (spec->kind == TP_FLOW_PERMISSION || spec->kind == TP_FLOW_CLIENT) {
 		snprintf(out.text, sizeof(out.text), "%s %s -> %s", kind, in_remote, in_local);
 		return out;
 	}

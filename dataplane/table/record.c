@@ -35,6 +35,8 @@ static bool spec_is_valid(const struct tp_table *table, const struct tp_flow_spe
 		return side_is_valid(table, &spec->out);
 	case TP_FLOW_PERMISSION:
 		return spec->in.remote.port == 0;
+	case TP_FLOW_CLIENT:
+		return spec->in.channel == 0;
 	case TP_FLOW_NONE:
 		break;
 	}
@@ -60,6 +62,11 @@ static uint32_t label_of(const struct tp_table *table, const struct tp_flow_valu
 	return label ? label : 1;
 }
 
+static bool is_rewrite(uint8_t kind)
+{
+	return kind == TP_FLOW_CHANNEL || kind == TP_FLOW_PEER;
+}
+
 int tp_record_encode(
 	const struct tp_table *table, const struct tp_flow_spec *spec, struct tp_flow *out)
 {
@@ -77,7 +84,7 @@ int tp_record_encode(
 	record.key.channel = tp_to_be16(spec->in.channel);
 	record.key.local = spec->in.local;
 	record.key.kind = (uint8_t)spec->kind;
-	if (spec->kind != TP_FLOW_PERMISSION) {
+	if (is_rewrite(record.key.kind)) {
 		memcpy(record.value.remote, spec->out.remote.ip, sizeof(record.value.remote));
 		record.value.remote_port = tp_to_be16(spec->out.remote.port);
 		record.value.local_port = tp_to_be16(spec->out.local_port);
@@ -116,7 +123,7 @@ void tp_record_decode(
 		.allocation = record->allocation,
 		.next_hop = record->next_hop,
 	};
-	if (key->kind == TP_FLOW_PERMISSION)
+	if (!is_rewrite(key->kind))
 		return;
 	out->out = (struct tp_flow_side){
 		.remote = address_of(value->remote, value->remote_port),

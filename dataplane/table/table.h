@@ -93,7 +93,7 @@ struct tp_flow_side {
 
 struct tp_flow_spec {
 	enum tp_flow_kind kind;
-	struct tp_flow_side in, out; /* out is all zero for TP_FLOW_PERMISSION */
+	struct tp_flow_side in, out; /* out is all zero for kinds that rewrite nothing */
 	uint64_t expires_ns;         /* CLOCK_MONOTONIC */
 	uint32_t allocation;
 	uint16_t next_hop;

@@ -180,6 +180,20 @@ static void permit(struct world *world, enum tp_family family, uint16_t port, bo
 		expired, TP_NO_NEXT_HOP_YET);
 }
 
+/* A client that has an allocation and has bound nothing. */
+static void know_client(struct world *world, enum tp_family family)
+{
+	struct tp_addr client = world_address(family, CLIENT);
+
+	client.port = WORLD_KNOWN_CLIENT_PORT;
+	publish(world,
+		(struct tp_flow_spec){
+			.kind = TP_FLOW_CLIENT,
+			.in = side(world, client, LISTENER, WORLD_LISTENER_PORT, 0),
+		},
+		false, TP_NO_NEXT_HOP_YET);
+}
+
 static void expire_channel(struct world *world, enum tp_family family, uint16_t port)
 {
 	publish(world,
@@ -204,6 +218,7 @@ static void open_family(struct world *world, enum tp_family family)
 		tp_table_set_port(world->table, relay, ports[i], TP_PORT_RELAY);
 	tp_table_set_port(world->table, relay, PORT_SLOW, TP_PORT_SLOW);
 
+	know_client(world, family);
 	permit(world, family, PORT_PERMISSION, false);
 	permit(world, family, PORT_LAPSED, true);
 	permit(world, family, PORT_CHANNEL_OVER, false);

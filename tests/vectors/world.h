@@ -7,9 +7,10 @@
 
 #include "dataplane/table/table.h"
 
-#define WORLD_INGRESS       1 /* ifindex; BPF_PROG_TEST_RUN's is the loopback's */
-#define WORLD_LISTENER_PORT 3478
-#define WORLD_CHANNEL       0x4001
+#define WORLD_INGRESS           1 /* ifindex; BPF_PROG_TEST_RUN's is the loopback's */
+#define WORLD_LISTENER_PORT     3478
+#define WORLD_KNOWN_CLIENT_PORT 40009 /* has an allocation, but no channel */
+#define WORLD_CHANNEL           0x4001
 
 enum world_address { CLIENT, PEER, LISTENER, RELAY };
 
