@@ -61,7 +61,7 @@ struct flows {
 	struct tp_table *table;
 	struct route *route;
 	struct peer *peers;
-	LIST_HEAD(, client_flows) clients;
+	LIST_HEAD(client_list, client_flows) clients;
 	struct record_list missing;
 	struct tp_addr *listeners;
 	size_t listeners_count;

@@ -13,7 +13,7 @@ struct neighbour_key {
 struct neighbour {
 	UT_hash_handle hh;
 	struct neighbour_key key;
-	LIST_HEAD(, hop) hops;
+	LIST_HEAD(hop_list, hop) hops;
 	bool usable;
 	uint8_t mac[6];
 };

@@ -31,7 +31,7 @@ struct route_destination {
 	UT_hash_handle hh;
 	TAILQ_ENTRY(route_destination) link; /* in order of the last look */
 	struct destination_key key;
-	LIST_HEAD(, route_user) users;
+	LIST_HEAD(user_list, route_user) users;
 	struct hop *hop; /* NULL: the kernel sends */
 	uint32_t pass;   /* in which it was last looked at */
 };
