@@ -19,7 +19,9 @@ void flows_free(struct flows *flows);
 /*
  * The listener or relay port belongs to us from here on / no longer. Addresses are concrete, never
  * wildcards. -ENOSPC: too many addresses for the table; -ENOMEM. A relay that failed must not be
- * granted anything. Closing revokes what is left of the relay's flows.
+ * granted anything. Closing revokes what is left of the relay's flows. The first relay of an
+ * allocation brings the client's own flow, the last one takes it: what the client sends on channels
+ * that are not bound yet then reaches the sockets.
  */
 int flows_own_listener(struct flows *flows, const struct tp_addr *listener);
 int flows_open_relay(struct flows *flows, struct alloc_relay *relay);
