@@ -2,16 +2,17 @@
  * turnpiked: the control plane. The order of start() is the design: everything that needs rights is
  * opened, then the rights are given up, and only then the first byte from the network is read.
  */
+#include "engines.h"
+#include "privileges.h"
+
 #include "base/clock.h"
 #include "base/log.h"
 #include "controlplane/auth/auth.h"
 #include "controlplane/config/config.h"
 #include "controlplane/config/options.h"
 #include "controlplane/control/control.h"
-#include "controlplane/engines.h"
 #include "controlplane/flows/flows.h"
 #include "controlplane/policy/policy.h"
-#include "controlplane/privileges.h"
 #include "controlplane/route/route.h"
 #include "controlplane/transport/udp.h"
 #include "controlplane/turn/server.h"

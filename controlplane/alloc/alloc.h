@@ -8,8 +8,8 @@
 
 #include "base/addr.h"
 #include "base/hash.h"
-#include "controlplane/alloc/ports.h"
-#include "controlplane/alloc/timer.h"
+#include "ports.h"
+#include "timer.h"
 #include "controlplane/auth/auth.h"
 
 #include <sys/queue.h>

@@ -25,9 +25,9 @@ void ports_free(struct ports *ports);
  * Takes a port that has rested; when there is none of the kind, the one that has rested longest.
  * -ENOSPC: none.
  */
-int ports_take(struct ports *ports, enum ports_wish wish, uint64_t now_ns, uint16_t *port);
+int ports_take(struct ports *ports, enum ports_wish wish, uint64_t now_ns, uint16_t *out);
 
 /* Gives back one port, which must be in use. */
-void ports_give(struct ports *ports, uint16_t port, uint64_t now_ns);
+void ports_give(struct ports *ports, uint16_t number, uint64_t now_ns);
 
 size_t ports_in_use(const struct ports *ports);

@@ -119,7 +119,7 @@ struct claim {
 /* Quotes around and NULs behind are not part of names and realms (RFC 8489, 9.2.2). */
 static struct auth_name unquoted(struct stun_attribute a)
 {
-	struct auth_name name = {a.value, a.len};
+	struct auth_name name = {a.value, a.value ? a.len : 0};
 
 	while (name.len > 0 && name.bytes[name.len - 1] == '\0')
 		name.len--;

@@ -4,7 +4,7 @@
  */
 #pragma once
 
-#include "controlplane/stun/stun.h"
+#include "stun.h"
 
 #define STUN_HMAC_MAX 32
 

@@ -111,8 +111,9 @@ static int walk(struct stun_message *m)
 		if (++count > STUN_ATTRIBUTES_MAX)
 			return -EBADMSG;
 		err = step_at(m->bytes, m->len, at, &s);
-		if (!err)
-			err = on_attribute(m, &s, &stray);
+		if (err < 0)
+			return err;
+		err = on_attribute(m, &s, &stray);
 	}
 	return err;
 }

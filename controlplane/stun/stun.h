@@ -13,10 +13,9 @@
 #define STUN_COOKIE          UINT32_C(0x2112A442)
 #define STUN_HEADER_LEN      20
 #define STUN_TRANSACTION_LEN 12
-#define STUN_ATTRIBUTES_MAX  384 /* a full Ethernet frame of them is answered (F11), no more (F12) \
-				  */
-#define STUN_UNKNOWN_MAX  16     /* listed in a 420; bounds the answer (STUN-6.3.1-2) */
-#define STUN_USERNAME_MAX 763    /* what a parser accepts (RFC 8489, 14.3) */
+#define STUN_ATTRIBUTES_MAX  384 /* a full Ethernet frame of them (F11), no more (F12) */
+#define STUN_UNKNOWN_MAX     16  /* listed in a 420; bounds the answer (STUN-6.3.1-2) */
+#define STUN_USERNAME_MAX    763 /* what a parser accepts (RFC 8489, 14.3) */
 
 enum stun_class {
 	STUN_REQUEST = 0x0000,

@@ -7,7 +7,7 @@
 #include "controlplane/alloc/alloc.h"
 #include "controlplane/auth/auth.h"
 #include "controlplane/policy/policy.h"
-#include "controlplane/turn/effects.h"
+#include "effects.h"
 
 struct turn_relay_address {
 	struct tp_addr address;

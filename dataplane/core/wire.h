@@ -49,5 +49,6 @@ static TP_INLINE bool tp_be16_equal(tp_be16 a, tp_be16 b)
 }
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "big-endian hosts: swap nothing here");
-_Static_assert(sizeof(tp_be16) == 2 && _Alignof(tp_be16) == 2, "wire layout");
-_Static_assert(sizeof(tp_be32) == 4 && _Alignof(tp_be32) == 2, "wire layout");
+_Static_assert(sizeof(tp_be16) == 2, "wire layout");
+_Static_assert(sizeof(tp_be32) == 4, "wire layout");
+_Static_assert(_Alignof(tp_be16) == 2 && _Alignof(tp_be32) == 2, "wire layout");

@@ -47,7 +47,7 @@ static void a_timer_fires_in_the_first_advance_at_or_after_its_deadline(void **s
 {
 	enum { TIMERS = 5000 };
 	struct probe *probes = calloc(TIMERS, sizeof(*probes));
-	uint64_t now_ns = 123456789, before_ns = now_ns;
+	uint64_t now_ns = 123456789, before_ns;
 	struct timer_wheel *wheel;
 	size_t left = 0;
 

@@ -160,7 +160,7 @@ static uint32_t audit(const struct world *w)
 static uint32_t find(const struct world *w, enum tp_flow_kind kind, struct tp_flow_spec *out)
 {
 	uint32_t found = UINT32_MAX;
-	struct tp_flow_spec spec;
+	struct tp_flow_spec spec = {0};
 
 	for (uint32_t slot = 0; slot < tp_table_slots(w->table); slot++) {
 		if (!tp_table_read(w->table, slot, &spec) || spec.kind != kind)
@@ -201,7 +201,7 @@ static void test_contents(void **state)
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		struct tp_addr peer = addr(rows[i].peer, 9000);
 		struct tp_addr peer_ip = addr(rows[i].peer, 0);
-		struct tp_flow_spec spec;
+		struct tp_flow_spec spec = {0};
 		struct alloc_relay *relay;
 		struct world w;
 		const struct alloc_tuple *tuple;
@@ -232,7 +232,7 @@ static void test_contents(void **state)
 
 static uint32_t lifetime_of(const struct world *w, enum tp_flow_kind kind)
 {
-	struct tp_flow_spec spec;
+	struct tp_flow_spec spec = {0};
 
 	find(w, kind, &spec);
 	/* Ticks are rounded up. */
@@ -288,7 +288,7 @@ static void test_expiry(void **state)
 static void test_next_hop_changes(void **state)
 {
 	struct tp_addr peer = addr("203.0.113.7", 9000);
-	struct tp_flow_spec spec;
+	struct tp_flow_spec spec = {0};
 	struct route_user *user;
 	struct world w;
 
@@ -382,7 +382,7 @@ static void test_traffic(void **state)
 	struct tp_flow_counters *counters;
 	struct alloc_channel *channel;
 	struct alloc_relay *relay;
-	struct tp_flow_spec spec;
+	struct tp_flow_spec spec = {0};
 	struct world w;
 
 	build(&w, 64);
@@ -470,7 +470,7 @@ static void test_audit_finds(void **state)
 	struct tp_addr peer = addr("203.0.113.7", 9000);
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
-		struct tp_flow_spec spec;
+		struct tp_flow_spec spec = {0};
 		struct alloc_relay *relay;
 		uint32_t slot, live;
 		struct world w;

@@ -38,8 +38,8 @@ static size_t receive(struct tp_udp_rx *rx, int fd, const struct tp_udp_packet *
 
 static void test_marks_cross(void **state)
 {
-	static const struct tp_udp_marks rows[] = {{64, 0, false}, {1, 0xb8, false},
-		{255, 0x03, true}, {47, 0x22, false}};
+	static const struct tp_udp_marks rows[] = {
+		{64, 0, false}, {1, 0xb8, false}, {255, 0x03, true}, {47, 0x22, false}};
 	const struct tp_udp_packet *packets;
 	struct tp_udp_rx *rx;
 	struct tp_udp_tx *tx;
@@ -96,8 +96,7 @@ static void test_batches_keep_order_and_sizes(void **state)
 		size_t received = receive(rx, receiver, &packets);
 
 		for (size_t i = 0; i < received; i++, next++) {
-			assert_int_equal(
-				packets[i].len, next % 10 == 9 ? sizeof(data) : next % 10);
+			assert_int_equal(packets[i].len, next % 10 == 9 ? sizeof(data) : next % 10);
 			assert_true(tp_addr_equal(&packets[i].remote, &from[next % 2]));
 		}
 	}

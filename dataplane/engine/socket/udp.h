@@ -13,7 +13,7 @@
 enum tp_udp_role { TP_UDP_LISTENER, TP_UDP_RELAY };
 
 /* Bound to `local`; TTL and TOS of what arrives are reported; DF is clear unless asked for. */
-int tp_udp_open(const struct tp_addr *local, enum tp_udp_role role, int *fd);
+int tp_udp_open(const struct tp_addr *local, enum tp_udp_role role, int *out);
 
 struct tp_udp_packet {
 	uint8_t *bytes; /* inside the tp_udp_rx: valid until its next tp_udp_receive() */
