@@ -333,8 +333,6 @@ static int run(struct config *config)
 	struct turnpike t = {.config = config, .started_ns = tp_clock_now_ns()};
 	int err;
 
-	for (const struct config_warning *w = config->warnings; w; w = w->next)
-		tp_warning("%s", w->text);
 	err = start(&t);
 	if (!err) {
 		say_ready(&t);
@@ -367,12 +365,14 @@ int main(int argc, char *argv[])
 		fprintf(stderr, "%s\n", error);
 		return EXIT_USAGE;
 	}
+	tp_log_set_level(config->log_level);
+	tp_log_set_json(config->log_json);
+	for (const struct config_warning *w = config->warnings; w; w = w->next)
+		tp_warning("%s", w->text);
 	if (options.action == OPTIONS_CHECK) {
 		printf("ok\n");
 		config_free(config);
 		return EXIT_CLEAN;
 	}
-	tp_log_set_level(config->log_level);
-	tp_log_set_json(config->log_json);
 	return run(config);
 }

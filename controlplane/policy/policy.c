@@ -10,8 +10,19 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Every packet on a socket asks; most ask about the same few peers. */
+#define CACHE_SIZE 1024 /* what cache_entry() makes of 64 - 54 bits */
+
+struct cached {
+	struct tp_addr ip; /* family 0: empty */
+	enum policy_verdict verdict;
+};
 
 struct policy {
+	struct cached *cache;        /* emptied whenever a rule changes */
 	struct prefix_set always;    /* built in, over all others */
 	struct prefix_set defaults;  /* built in, beside the operator's */
 	struct prefix_set clients;   /* both; here `allow` says that it may be a client */
@@ -48,8 +59,13 @@ static void free_policy(struct policy **policy)
 int policy_new(struct policy **out)
 {
 	TP_CLEANUP(free_policy) struct policy *policy = calloc(1, sizeof(*policy));
-	int err = policy ? 0 : -ENOMEM;
+	int err = 0;
 
+	if (!policy)
+		return -ENOMEM;
+	policy->cache = calloc(CACHE_SIZE, sizeof(*policy->cache));
+	if (!policy->cache)
+		return -ENOMEM;
 	for (size_t i = 0; i < policy_builtins_count && !err; i++)
 		err = add_builtin(policy, &policy_builtins[i]);
 	if (err)
@@ -69,7 +85,13 @@ void policy_free(struct policy *policy)
 	prefix_set_free(&policy->relays);
 	prefix_set_free(&policy->own);
 	prefix_set_free(&policy->connected);
+	free(policy->cache);
 	free(policy);
+}
+
+static void forget_verdicts(struct policy *policy)
+{
+	memset(policy->cache, 0, CACHE_SIZE * sizeof(*policy->cache));
 }
 
 /* Whoever denies ::ffff:10.0.0.0/104 means 10.0.0.0/8, which that would leave open (P03). */
@@ -94,6 +116,7 @@ int policy_add_rule(struct policy *policy, bool allow, const char *prefix, char 
 	}
 	parsed.allow = allow;
 	parsed.reason = "configured";
+	forget_verdicts(policy);
 	err = prefix_set_add(&policy->operators, &parsed);
 	if (err)
 		snprintf(error, 128, "out of memory");
@@ -109,6 +132,7 @@ int policy_add_relay_address(struct policy *policy, const struct tp_addr *ip)
 		return err;
 	prefix.allow = true;
 	prefix.reason = "own relay address, live relays only";
+	forget_verdicts(policy);
 	return prefix_set_add(&policy->relays, &prefix);
 }
 
@@ -148,6 +172,7 @@ int policy_set_locals(struct policy *policy, const struct policy_locals *locals)
 			&connected, locals->connected, locals->connected_count, "connected subnet");
 	if (err)
 		return err;
+	forget_verdicts(policy);
 	swap_sets(&policy->own, &own);
 	swap_sets(&policy->connected, &connected);
 	return 0;
@@ -201,8 +226,7 @@ static bool embeds_isatap(const struct tp_addr *peer, struct tp_addr *v4)
 	return true;
 }
 
-enum policy_verdict policy_check(
-	const struct policy *policy, const struct tp_addr *peer, char rule[POLICY_RULE_SIZE])
+static struct decision decide_with_embedded(const struct policy *policy, const struct tp_addr *peer)
 {
 	struct decision decision = decide(policy, peer), inner;
 	struct tp_addr v4;
@@ -210,11 +234,43 @@ enum policy_verdict policy_check(
 	if (decision.verdict == POLICY_ALLOW && embeds_isatap(peer, &v4)) {
 		inner = decide(policy, &v4);
 		if (inner.verdict != POLICY_ALLOW)
-			decision = (struct decision){POLICY_DENY, inner.rule};
+			return (struct decision){POLICY_DENY, inner.rule};
 	}
-	if (rule && decision.rule)
+	return decision;
+}
+
+/* An entry that someone else's address has taken is only taken back: no key, no secret needed. */
+static struct cached *cache_entry(const struct policy *policy, const struct tp_addr *peer)
+{
+	uint64_t high, low;
+
+	memcpy(&high, peer->ip, sizeof(high));
+	memcpy(&low, peer->ip + 8, sizeof(low));
+	return &policy->cache[((high ^ low) * UINT64_C(0x9e3779b97f4a7c15)) >> 54];
+}
+
+static enum policy_verdict cached_verdict(const struct policy *policy, const struct tp_addr *peer)
+{
+	struct cached *entry = cache_entry(policy, peer);
+
+	if (!tp_addr_equal_ip(&entry->ip, peer) || entry->ip.family == TP_NO_FAMILY) {
+		entry->ip = tp_addr_with_port(peer, 0);
+		entry->verdict = decide_with_embedded(policy, peer).verdict;
+	}
+	return entry->verdict;
+}
+
+enum policy_verdict policy_check(
+	const struct policy *policy, const struct tp_addr *peer, char rule[POLICY_RULE_SIZE])
+{
+	struct decision decision;
+
+	if (!rule)
+		return cached_verdict(policy, peer);
+	decision = decide_with_embedded(policy, peer);
+	if (decision.rule)
 		prefix_text(decision.rule, rule);
-	else if (rule)
+	else
 		snprintf(rule, POLICY_RULE_SIZE, "deny (not an address)");
 	return decision.verdict;
 }

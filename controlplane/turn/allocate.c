@@ -1,6 +1,8 @@
 /* Allocate (RFC 8656, 7.2). One thread; nothing blocks. */
 #include "request.h"
 
+#include "base/log.h"
+
 #include <errno.h>
 
 /* Ports that another process holds are skipped, but not for ever. */
@@ -264,6 +266,18 @@ static enum stun_code put_success(
 	return STUN_OK;
 }
 
+/* Who used which address when: what an abuse desk asks for (RFC 8656, 21.3.2). */
+static void note_allocation(const struct allocation *a)
+{
+	char client[TP_ADDR_TEXT], relayed[TP_ADDR_TEXT];
+
+	for (int family = 0; family < ALLOC_RELAYS; family++)
+		if (a->relays[family])
+			tp_debug("allocation %u: %s at %s relayed at %s", a->id,
+				a->identity->username, tp_addr_text(&a->tuple.client, client),
+				tp_addr_text(&a->relays[family]->external, relayed));
+}
+
 enum stun_code turn_on_allocate(
 	struct turn_server *s, struct turn_request *req, struct stun_writer *answer)
 {
@@ -289,5 +303,6 @@ enum stun_code turn_on_allocate(
 		return code;
 	memcpy(a->transaction, m->transaction, STUN_TRANSACTION_LEN);
 	a->request_hash = hash_of(m);
+	note_allocation(a);
 	return put_success(req, a, answer);
 }

@@ -92,6 +92,7 @@ enum stun_code turn_on_channel_bind(
 		return STUN_INSUFFICIENT_CAPACITY;
 	}
 	alloc_extend_channel(channel, channel_ends);
+	turn_note_peer(req, &b.peer);
 	s->effects.grant_permission(s->effects.context, permission);
 	s->effects.grant_channel(s->effects.context, channel);
 	return STUN_OK;

@@ -1,6 +1,8 @@
 /* Which peers, under which name: policy, own relays, 1:1 NAT. One thread; nothing blocks. */
 #include "request.h"
 
+#include "base/log.h"
+
 static struct tp_addr peer_inward(const struct turn_server *s, const struct tp_addr *peer)
 {
 	for (size_t i = 0; s->has_external && i < s->settings.relays_count; i++)
@@ -27,6 +29,14 @@ enum stun_code turn_read_peer(const struct turn_server *s, const struct turn_req
 	*relay = req->allocation->relays[named.family == TP_IPV4 ? ALLOC_RELAY_V4 : ALLOC_RELAY_V6];
 	*peer = peer_inward(s, &named);
 	return *relay ? STUN_OK : STUN_PEER_ADDRESS_FAMILY_MISMATCH;
+}
+
+void turn_note_peer(const struct turn_request *req, const struct tp_addr *peer)
+{
+	char client[TP_ADDR_TEXT], ip[TP_ADDR_TEXT];
+
+	tp_debug("allocation %u: %s may reach %s", req->allocation->id,
+		tp_addr_text(&req->tuple->client, client), tp_addr_ip_text(peer, ip));
 }
 
 enum stun_code turn_peer_check(const struct turn_server *s, const struct alloc_relay *relay,

@@ -61,6 +61,7 @@ enum stun_code turn_on_create_permission(
 		if (alloc_permit(peers[i].relay, &peers[i].ip, ends, &permission) < 0)
 			return STUN_INSUFFICIENT_CAPACITY;
 		s->effects.grant_permission(s->effects.context, permission);
+		turn_note_peer(req, &peers[i].ip);
 	}
 	return STUN_OK;
 }

@@ -70,6 +70,9 @@ enum stun_code turn_read_peer(const struct turn_server *s, const struct turn_req
 enum stun_code turn_peer_check(const struct turn_server *s, const struct alloc_relay *relay,
 	const struct tp_addr *peer, bool need_port, uint64_t now_ns);
 
+/* A permission for the log, at level debug (RFC 8656, 21.3.2). */
+void turn_note_peer(const struct turn_request *req, const struct tp_addr *peer);
+
 /* Behind a 1:1 NAT: the peer as clients name it. */
 struct tp_addr turn_peer_outward(const struct turn_server *s, const struct tp_addr *peer);
 

@@ -28,7 +28,7 @@
 
 #define FRAME_MAX 1600
 #define BATCH     64
-#define RUN_MAX   (1u << 18)
+#define RUN_MAX   (1u << 15)
 #define CPUS_MAX  64
 
 struct arguments {
@@ -249,7 +249,8 @@ static unsigned long long read_counter(const struct bench_bpf *skel, unsigned in
 	return sum;
 }
 
-static void run_batch(struct bench_bpf *skel, const struct arguments *a, unsigned repeat)
+/* Nanoseconds a frame, as the kernel measured this run. */
+static unsigned run_batch(struct bench_bpf *skel, const struct arguments *a, unsigned repeat)
 {
 	static unsigned char frame[FRAME_MAX];
 	struct xdp_md context = {.ingress_ifindex = if_nametoindex(a->interface),
@@ -261,16 +262,24 @@ static void run_batch(struct bench_bpf *skel, const struct arguments *a, unsigne
 
 	if (bpf_prog_test_run_opts(bpf_program__fd(skel->progs.generate), &options) < 0)
 		die("test run");
+	return options.duration;
 }
 
-static void run_flat_out(struct bench_bpf *skel, const struct arguments *a)
+/* Returns the fastest run: what the loop costs when nobody else wants the core. */
+static unsigned run_flat_out(struct bench_bpf *skel, const struct arguments *a)
 {
+	unsigned fastest = UINT32_MAX;
+
 	for (unsigned long long sent = 0; sent < a->count;) {
 		unsigned part = a->count - sent < RUN_MAX ? (unsigned)(a->count - sent) : RUN_MAX;
 
-		run_batch(skel, a, part);
+		unsigned took = run_batch(skel, a, part);
+
+		if (took < fastest)
+			fastest = took;
 		sent += part;
 	}
+	return fastest;
 }
 
 /* The whole frame of one target, for senders that cannot run the generator program. */
@@ -344,7 +353,7 @@ static int generate(const struct arguments *a)
 	struct bench_bpf *skel;
 	struct bpf_link *link;
 	unsigned char mac[ETH_ALEN];
-	unsigned targets_count;
+	unsigned targets_count, fastest = 0;
 	unsigned long long before[CPUS_MAX], after[CPUS_MAX], start, elapsed, received;
 	double idle[CPUS_MAX] = {0}, busy = 0;
 	int cpus = a->rate ? start_spinners() : 0;
@@ -370,15 +379,15 @@ static int generate(const struct arguments *a)
 	if (a->rate)
 		run_paced(a, &frame, targets, targets_count);
 	else
-		run_flat_out(skel, a);
+		fastest = run_flat_out(skel, a);
 	elapsed = now_ns() - start;
 	read_spinners(cpus, after);
 	usleep(100000);
 	received = read_counter(skel, BENCH_RECEIVED) - received;
 	for (int i = 0; i < cpus; i++)
 		busy += (double)elapsed - (double)(after[i] - before[i]) / idle[i];
-	printf("{\"sent\": %llu, \"received\": %llu, \"elapsed_ns\": %llu, \"busy_ns\": %.0f}\n",
-		a->count, received, elapsed, busy);
+	printf("{\"sent\": %llu, \"received\": %llu, \"elapsed_ns\": %llu, \"busy_ns\": %.0f, \"fastest_ns\": %u}\n",
+		a->count, received, elapsed, busy, fastest);
 	atomic_store(&spinning, false);
 	free(targets);
 	bpf_link__destroy(link);

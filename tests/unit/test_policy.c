@@ -466,9 +466,35 @@ static void test_clients(void **state)
 	policy_free(policy);
 }
 
+/* What was asked before a change is asked anew after it: data paths pass no rule. */
+static void test_changes_are_seen_at_once(void **state)
+{
+	struct tp_addr peer, own;
+	struct policy_prefix never = {0};
+	struct policy_locals locals = {.never = &never, .never_count = 1};
+	struct policy *policy;
+	char error[128];
+
+	assert_int_equal(policy_new(&policy), 0);
+	assert_int_equal(tp_addr_parse_ip("9.9.9.9", &peer), 0);
+	assert_int_equal(tp_addr_parse_ip("9.9.9.10", &own), 0);
+	assert_int_equal(policy_check(policy, &peer, NULL), POLICY_ALLOW);
+	assert_int_equal(policy_add_rule(policy, false, "9.9.9.9", error), 0);
+	assert_int_equal(policy_check(policy, &peer, NULL), POLICY_DENY);
+
+	assert_int_equal(policy_check(policy, &own, NULL), POLICY_ALLOW);
+	never = (struct policy_prefix){own, 32};
+	assert_int_equal(policy_set_locals(policy, &locals), 0);
+	assert_int_equal(policy_check(policy, &own, NULL), POLICY_DENY);
+	assert_int_equal(policy_add_relay_address(policy, &own), 0);
+	assert_int_equal(policy_check(policy, &own, NULL), POLICY_RELAYS_ONLY);
+	policy_free(policy);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_changes_are_seen_at_once),
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_what_an_operator_can_open),
 		cmocka_unit_test(test_widest_allow),
