@@ -33,6 +33,7 @@ struct udp_transport {
 	struct flows *flows;
 	struct turn_server *server;
 	struct event *timer;
+	uint64_t timer_ns; /* what it is armed for; UINT64_MAX: not */
 	struct tp_udp_rx *rx;
 	struct tp_udp_tx *tx;
 	struct listener listeners[LISTENERS_MAX];
@@ -220,12 +221,15 @@ struct turn_effects udp_transport_effects(struct udp_transport *transport)
 static void arm_timer(struct udp_transport *transport)
 {
 	uint64_t next_ns = turn_server_next(transport->server);
-	uint64_t now_ns = tp_clock_now_ns();
-	uint64_t wait_ns = next_ns > now_ns ? next_ns - now_ns : 0;
+	uint64_t now_ns, wait_ns;
 	struct timeval tv;
 
-	if (next_ns == UINT64_MAX)
+	/* Asked after every batch; hardly ever is there anything new. */
+	if (next_ns == UINT64_MAX || next_ns == transport->timer_ns)
 		return;
+	transport->timer_ns = next_ns;
+	now_ns = tp_clock_now_ns();
+	wait_ns = next_ns > now_ns ? next_ns - now_ns : 0;
 	tv.tv_sec = (time_t)(wait_ns / TP_NS_PER_S);
 	tv.tv_usec = (suseconds_t)(wait_ns % TP_NS_PER_S / 1000);
 	event_add(transport->timer, &tv);
@@ -235,6 +239,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct udp_transport *transport = arg;
 
+	transport->timer_ns = UINT64_MAX;
 	turn_server_advance(transport->server, tp_clock_now_ns());
 	udp_transport_settle(transport);
 }
@@ -278,6 +283,7 @@ int udp_transport_new(struct event_base *base, struct flows *flows, struct udp_t
 		return -ENOMEM;
 	transport->base = base;
 	transport->flows = flows;
+	transport->timer_ns = UINT64_MAX;
 	transport->timer = evtimer_new(base, on_timer, transport);
 	err = transport->timer ? tp_udp_rx_new(&transport->rx) : -ENOMEM;
 	if (!err)
