@@ -141,7 +141,9 @@ void text_seconds(struct text_table *table, const json_t *value)
 {
 	long long s = json_integer_value(value);
 
-	if (s >= 86400)
+	if (!json_is_integer(value)) /* no end of its own */
+		text_cell(table, "-");
+	else if (s >= 86400)
 		text_cell(table, "%lld d %02lld:%02lld:%02lld", s / 86400, s / 3600 % 24,
 			s / 60 % 60, s % 60);
 	else if (s >= 3600)
