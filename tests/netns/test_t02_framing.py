@@ -51,7 +51,7 @@ def test_transaction_id(c, tid):
     assert c.ask(build(BINDING, tid=tid)).tid == tid
 
 
-@covers("STUN-5-5", "STUN-5-2", "STUN-5-4", "STUN-14.8-1", "STUN-14.8-2", "STUN-14-2", "STUN-14.13-2")
+@covers("STUN-5-5", "STUN-5-2", "STUN-5-4", "CLI-WEB-10", "STUN-14.8-1", "STUN-14.8-2", "STUN-14-2", "STUN-14.13-2")
 def test_shape(c):
     """check_answer() holds every answer of the suite to this; here the bytes themselves."""
     ok = c.binding()

@@ -14,7 +14,8 @@ def sha256_client(client):
 @covers("STUN-14.7-1")
 def test_fingerprint_of_answers(client):
     c = client(fingerprint=True)
-    for m in (c.ask(fingerprint(build(BINDING))), c.challenge(), c.alloc(), c.allocate(), c.refresh()):
+    for m in (c.ask(fingerprint(build(BINDING))), c.ask(fingerprint(build(ALLOCATE))), c.alloc(),
+              c.allocate(), c.refresh()):
         assert m.fingerprint_right()
 
 
@@ -153,7 +154,7 @@ def test_katakana(client):
     client(user="\u30de\u30c8\u30ea\u30c3\u30af\u30b9").alloc()
 
 
-@covers("STUN-14.9-1", "STUN-14.10-1")
+@covers("STUN-14.9-1", "STUN-14.10-1", "CLI-COT-3", "CLI-FF-6")
 def test_realm_and_nonce(c):
     m = c.challenge()
     assert m.get(REALM_) == REALM.encode()

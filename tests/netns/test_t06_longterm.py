@@ -126,7 +126,7 @@ SHORT_NONCES = pytest.mark.config(auth={"nonce_lifetime": "1 s"})
 
 
 @SHORT_NONCES
-@covers("STUN-9.2.4-10", "TURN-5-7", "STUN-9.2.4-12", "N03")
+@covers("STUN-9.2.4-10", "TURN-5-7", "STUN-9.2.4-12", "N03", "CLI-NICE-2", "CLI-PJ-2")
 def test_nonce_runs_out(client):
     """And with it nothing else: the allocation stays, the retry is served."""
     c, wrong = client(), client(password="wrong")
@@ -261,16 +261,18 @@ def test_userhash_of_nobody(c, value):
 
 
 @covers("STUN-14.4-2")
-def test_username_and_userhash(c):
-    """Both, and of different users: nobody is authenticated."""
+def test_username_and_userhash(c, server):
+    """Both, and of different users: the name decides, whose key made the integrity."""
     c.challenge()
     other = hashlib.sha256(f"bob:{REALM}".encode()).digest()
     raw = c.sign(build(ALLOCATE, REQUEST, [attribute(RT, UDP), attribute(USERHASH, other),
                                            *c.credentials()]))
-    c.send(raw)
-    m = Message(c.answer_to(raw))
-    c.allocated = m.code == 0
-    assert m.code in (400, 401)
+    assert c.ask(raw, c.key, "sha1").code == 0
+    c.allocated = True
+    assert [a["user"] for a in server.ctl("allocations", "list")["allocations"]] == ["alice"]
+    bob = long_term_key("bob", USERS["bob"])
+    raw = c.sign(build(REFRESH, REQUEST, [attribute(USERHASH, other), *c.credentials()]), bob)
+    assert c.ask(raw).code == 401
 
 
 @covers("STUN-14.4-3")

@@ -257,4 +257,4 @@ def test_no_software_in_allocate_and_refresh(a):
 def test_log_names_client_and_peer(a, p, server):
     a.perm(p.address[0])
     log = server.log()
-    assert a.address[0] in log and PEERS4[0] in log
+    assert "%s:%d" % a.address in log and PEERS4[0] in log

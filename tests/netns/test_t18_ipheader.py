@@ -180,15 +180,6 @@ def test_dont_fragment_without_ipv4_on_both_sides(pair):
         assert one.p.take() == (payload, one.c.relay)
 
 
-@covers("TURN-13.3-3")
-@pytest.mark.engines("xdp")
-def test_df_from_ipv6(pair):
-    one = pair(*ACROSS[1])
-    for size, df in ((1200, False), (1232, False), (1233, True), (1400, True)):
-        frame = one.raw_up(os.urandom(size))
-        assert frame.length == size + 28 and frame.df == df, size
-
-
 @covers("DP-18-1", "DP-26-14", "D07")
 def test_checksums(pair):
     for addresses in FAMILIES + ACROSS:
@@ -223,7 +214,8 @@ def test_wrong_checksum(pair):
             assert frame is None or not frame.valid
     one = pair(*FAMILIES[0])
     for make in (one.raw_up, one.raw_down):
-        assert make(os.urandom(20), ip_checksum=0x4321) is None
+        frame = make(os.urandom(20), ip_checksum=0x4321)
+        assert frame is None or not frame.valid
 
 
 def fragments(packet, size, identification=77):
