@@ -114,8 +114,13 @@ static void turns_per_ns(int cpus, double out[CPUS_MAX])
 	read_spinners(cpus, before);
 	usleep(500000);
 	read_spinners(cpus, after);
-	for (int i = 0; i < cpus; i++)
+	for (int i = 0; i < cpus; i++) {
 		out[i] = (double)(after[i] - before[i]) / (double)(now_ns() - start);
+		if (out[i] > 0)
+			continue;
+		fprintf(stderr, "pump: core %d has no idle time to count\n", i);
+		exit(1);
+	}
 }
 
 static unsigned sum16(const void *bytes, size_t len)
