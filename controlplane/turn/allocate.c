@@ -119,14 +119,14 @@ static bool has_family(const struct turn_server *s, int family)
 	return false;
 }
 
-/* The address that the client talks to already, else one after the other. */
+/* The address that the client talks to already, else a number that only ever grows. */
 static size_t preferred_pool(struct turn_server *s, const struct tp_addr *server, int family)
 {
 	for (size_t pool = 0; pool < s->settings.relays_count; pool++)
 		if (is_of_family(s, pool, family) &&
 			tp_addr_equal_ip(&s->settings.relays[pool].address, server))
 			return pool;
-	return s->turn_of_relay++ % s->settings.relays_count;
+	return s->turn_of_relay++;
 }
 
 static int open_relay(struct turn_server *s, struct alloc_relay *relay)

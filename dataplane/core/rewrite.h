@@ -72,12 +72,14 @@ static TP_INLINE bool tp_make_room(struct tp_host *host, struct tp_packet *pkt,
 static TP_INLINE uint8_t *tp_write_link(
 	uint8_t *at, const struct tp_next_hop *hop, uint16_t ethertype)
 {
+	const uint8_t *macs =
+		(const uint8_t *)hop + __builtin_offsetof(struct tp_next_hop, destination);
 	struct tp_ethernet *ethernet = (void *)at;
 	struct tp_vlan *vlan = (void *)(at + TP_ETHERNET_LEN);
 
 	/* Both addresses lie behind each other, there and here. */
-	tp_put64(ethernet->destination, tp_get64(hop->destination));
-	tp_put32(ethernet->destination + 8, tp_get32(hop->destination + 8));
+	tp_put64(at, tp_get64(macs));
+	tp_put32(at + 8, tp_get32(macs + 8));
 	ethernet->type = tp_to_be16(ethertype);
 	if (!hop->vlan.be)
 		return at + TP_ETHERNET_LEN;
