@@ -4,6 +4,7 @@
 #include "clock.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -66,6 +67,7 @@ void tp_log(enum tp_log_level level, const char *format, ...)
 {
 	bool json = atomic_load_explicit(&log_json, memory_order_relaxed);
 	char message[LINE_SIZE], escaped[LINE_SIZE * 2], line[LINE_SIZE * 2 + 128];
+	struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
 	va_list args;
 	int len;
 
@@ -81,8 +83,9 @@ void tp_log(enum tp_log_level level, const char *format, ...)
 			(unsigned long long)tp_clock_unix_s(), level_names[level], escaped);
 	else
 		len = snprintf(line, sizeof(line), "%s: %s\n", level_names[level], escaped);
-	if (write(STDERR_FILENO, line, (size_t)len) < 0)
-		return; /* a log nobody can read must not stop the relay */
+	/* A log that nobody reads must not stop the relay: what finds no room is left out. */
+	if (poll(&room, 1, 0) == 1 && write(STDERR_FILENO, line, (size_t)len) < 0)
+		return;
 }
 
 bool tp_log_allowed(struct tp_log_limit *limit)

@@ -1,7 +1,8 @@
 /*
  * One line per event on stderr, as text or JSON. Formats are constants; what strangers chose (user
  * names, packets) is escaped, so that it can never end a line or move a cursor (threat F16).
- * Callable from any thread; may block on stderr.
+ * Callable from any thread; does not wait for whoever reads stderr: a line that finds no room there
+ * is lost.
  */
 #pragma once
 

@@ -1,10 +1,12 @@
 /* base/: addresses, hash, log escaping rules that others rely on. */
 #include "base/addr.h"
 #include "base/hash.h"
+#include "base/log.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 static void test_address_text(void **state)
@@ -68,12 +70,30 @@ static void test_siphash_vectors(void **state)
 		assert_true(tp_siphash(&key, message, rows[i].len) == rows[i].want);
 }
 
+/* Whoever reads the log may hang; the relay goes on. */
+static void test_log_does_not_wait(void **state)
+{
+	int pipe_fds[2], kept = dup(STDERR_FILENO);
+
+	assert_int_equal(pipe(pipe_fds), 0);
+	assert_true(dup2(pipe_fds[1], STDERR_FILENO) >= 0);
+	alarm(10);
+	for (int i = 0; i < 10000; i++)
+		tp_error("a line that nobody reads, one of many");
+	alarm(0);
+	assert_true(dup2(kept, STDERR_FILENO) >= 0);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+	close(kept);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_address_text),
 		cmocka_unit_test(test_mapped_is_not_v4),
 		cmocka_unit_test(test_siphash_vectors),
+		cmocka_unit_test(test_log_does_not_wait),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
