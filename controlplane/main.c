@@ -173,7 +173,7 @@ static int start_control(struct turnpike *t)
 	int err = control_open(&t->config->control, &t->control, error);
 
 	if (err < 0)
-		tp_error("control socket: %s", error);
+		tp_error("%s", error);
 	return err;
 }
 
@@ -235,9 +235,21 @@ static void on_signal(evutil_socket_t signal, short what, void *arg)
 	tp_warning("SIGHUP: reloading is not implemented yet, nothing was changed");
 }
 
+static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
+
+/* Held back while starting: nothing must end us between pinning programs and minding signals. */
+static void hold_signals(int how)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		sigaddset(&set, signals[i]);
+	sigprocmask(how, &set, NULL);
+}
+
 static int start_events(struct turnpike *t)
 {
-	static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
 	struct timeval second = {.tv_sec = 1};
 
 	t->route_event = event_new(t->base, route_fd(t->route), EV_READ | EV_PERSIST, on_route, t);
@@ -250,7 +262,7 @@ static int start_events(struct turnpike *t)
 		if (!t->signal_events[i] || event_add(t->signal_events[i], NULL) < 0)
 			return fail("signals", -ENOMEM);
 	}
-	signal(SIGPIPE, SIG_IGN);
+	hold_signals(SIG_UNBLOCK);
 	return 0;
 }
 
@@ -333,6 +345,8 @@ static int run(struct config *config)
 	struct turnpike t = {.config = config, .started_ns = tp_clock_now_ns()};
 	int err;
 
+	signal(SIGPIPE, SIG_IGN);
+	hold_signals(SIG_BLOCK);
 	err = start(&t);
 	if (!err) {
 		say_ready(&t);
