@@ -7,12 +7,16 @@
 #include "dataplane/engine/socket/udp.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define LISTENERS_MAX 64
 /* Batches read from one socket before the others get their turn (threat R17). */
 #define ROUNDS_MAX 4
+/* Descriptors that relays leave to the control socket and the service manager (threat R14). */
+#define KEPT_FDS 64
 
 struct listener {
 	struct udp_transport *transport;
@@ -38,6 +42,7 @@ struct udp_transport {
 	struct tp_udp_tx *tx;
 	struct listener listeners[LISTENERS_MAX];
 	size_t listeners_count;
+	int relay_fds_end; /* the first number that is no relay's */
 	struct alloc_traffic traffic[TP_DIRECTIONS];
 	struct tp_log_limit log_limit;
 };
@@ -155,6 +160,9 @@ static int open_relay(void *context, struct alloc_relay *relay)
 		return -ENOMEM;
 	*socket = (struct relay_socket){.transport = transport, .relay = relay, .fd = -1};
 	err = tp_udp_open(&relay->address, TP_UDP_RELAY, &socket->fd);
+	/* The lowest free number is taken first: a high one says that few are left. */
+	if (!err && socket->fd >= transport->relay_fds_end)
+		err = -EMFILE;
 	if (!err) {
 		socket->event = event_new(
 			transport->base, socket->fd, EV_READ | EV_PERSIST, on_relay, socket);
@@ -274,6 +282,17 @@ static void on_listener(evutil_socket_t fd, short what, void *arg)
 	arm_timer(transport);
 }
 
+static int relay_fds_end(void)
+{
+	struct rlimit files;
+	int end;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur > INT_MAX)
+		return INT_MAX;
+	end = (int)files.rlim_cur;
+	return end - (end / 4 < KEPT_FDS ? end / 4 : KEPT_FDS);
+}
+
 int udp_transport_new(struct event_base *base, struct flows *flows, struct udp_transport **out)
 {
 	struct udp_transport *transport = calloc(1, sizeof(*transport));
@@ -284,6 +303,7 @@ int udp_transport_new(struct event_base *base, struct flows *flows, struct udp_t
 	transport->base = base;
 	transport->flows = flows;
 	transport->timer_ns = UINT64_MAX;
+	transport->relay_fds_end = relay_fds_end();
 	transport->timer = evtimer_new(base, on_timer, transport);
 	err = transport->timer ? tp_udp_rx_new(&transport->rx) : -ENOMEM;
 	if (!err)
