@@ -26,6 +26,7 @@
 #define GROUPS_MAX 1024
 #define IDLE_S     600 /* a forgotten client must not hold a place forever */
 #define UNREAD_S   10  /* an answer nobody takes */
+#define PAUSE_S    1   /* when the system has no more descriptors or memory */
 
 struct session {
 	LIST_ENTRY(session) link;
@@ -41,6 +42,7 @@ struct server {
 	gid_t group;
 	bool readonly;
 	struct evconnlistener *listener;
+	struct event *pause;
 	struct rpc_service service;
 	LIST_HEAD(session_list, session) sessions;
 	size_t sessions_count;
@@ -204,6 +206,23 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 		session_begin(server, evconnlistener_get_base(listener), fd);
 }
 
+/* Who waits to be accepted goes on waiting: without a pause that is a loop at full speed (R14). */
+static void on_accept_error(struct evconnlistener *listener, void *arg)
+{
+	static const struct timeval pause = {.tv_sec = PAUSE_S};
+	struct server *server = arg;
+
+	if (tp_log_allowed(&server->log))
+		tp_warning("control: cannot accept a client: %s", strerror(errno));
+	evconnlistener_disable(listener);
+	event_add(server->pause, &pause);
+}
+
+static void on_pause_end(evutil_socket_t fd, short what, void *arg)
+{
+	evconnlistener_enable(((struct server *)arg)->listener);
+}
+
 static int socket_address(const char *path, struct sockaddr_un *out)
 {
 	*out = (struct sockaddr_un){.sun_family = AF_UNIX};
@@ -224,15 +243,23 @@ static bool is_stale(const struct sockaddr_un *sun)
 	return connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) < 0 && errno == ECONNREFUSED;
 }
 
+/* 0660 from the first moment: changing it later would follow a link that somebody put there. */
+static int bind_protected(int fd, const struct sockaddr_un *sun)
+{
+	mode_t before = umask(0117);
+	int err = bind(fd, (const struct sockaddr *)sun, sizeof(*sun)) < 0 ? -errno : 0;
+
+	umask(before);
+	return err;
+}
+
 static int bind_path(int fd, const struct sockaddr_un *sun)
 {
-	if (bind(fd, (const struct sockaddr *)sun, sizeof(*sun)) == 0)
-		return 0;
-	if (errno != EADDRINUSE || !is_stale(sun))
-		return -errno;
-	if (unlink(sun->sun_path) < 0 || bind(fd, (const struct sockaddr *)sun, sizeof(*sun)) < 0)
-		return -errno;
-	return 0;
+	int err = bind_protected(fd, sun);
+
+	if (err != -EADDRINUSE || !is_stale(sun))
+		return err;
+	return unlink(sun->sun_path) < 0 ? -errno : bind_protected(fd, sun);
 }
 
 static gid_t find_group(const char *name)
@@ -245,8 +272,8 @@ static gid_t find_group(const char *name)
 	return group ? group->gr_gid : NO_GROUP;
 }
 
-/* Nobody can connect before listen(), so owner and mode are right for the first client. */
-static int protect(const struct server *server)
+/* Nobody can connect before listen(), so the owner is right for the first client. */
+static int give_to_group(const struct server *server)
 {
 	bool root = geteuid() == 0;
 	gid_t group = server->group != NO_GROUP ? server->group : getegid();
@@ -256,7 +283,7 @@ static int protect(const struct server *server)
 			return -errno;
 		tp_warning("control: %s keeps its group: %s", server->path, strerror(errno));
 	}
-	return chmod(server->path, 0660) < 0 ? -errno : 0;
+	return 0;
 }
 
 static int make_parent(const char *path)
@@ -284,7 +311,7 @@ static int open_socket(struct server *server)
 	if (err < 0)
 		return err;
 	server->bound = true;
-	err = protect(server);
+	err = give_to_group(server);
 	if (err == 0 && listen(server->fd, SERVER_CLIENTS_MAX) < 0)
 		err = -errno;
 	return err;
@@ -320,7 +347,11 @@ int server_start(struct server *server, struct event_base *base, const struct rp
 	server->service = *service;
 	server->listener =
 		evconnlistener_new(base, on_accept, server, LEV_OPT_CLOSE_ON_EXEC, 0, server->fd);
-	return server->listener ? 0 : -ENOMEM;
+	server->pause = evtimer_new(base, on_pause_end, server);
+	if (!server->listener || !server->pause)
+		return -ENOMEM;
+	evconnlistener_set_error_cb(server->listener, on_accept_error);
+	return 0;
 }
 
 void server_close(struct server *server)
@@ -329,6 +360,8 @@ void server_close(struct server *server)
 		return;
 	while (!LIST_EMPTY(&server->sessions))
 		session_end(LIST_FIRST(&server->sessions));
+	if (server->pause)
+		event_free(server->pause);
 	if (server->listener)
 		evconnlistener_free(server->listener);
 	/* Without the right to remove the file it stays, and the next start replaces it. */
