@@ -86,8 +86,13 @@ class Servers:
     def stop(self):
         server, self.server = self.server, None
         if server:
+            died = server.process.poll()
+            code = server.halt()
             log = server.log()
             server.stop()
+            assert died is None and code == 0, f"exit {code}: {log[-3000:]}"
+            for word in ("runtime error:", "Sanitizer", "libevent"):
+                assert word not in log, "\n".join(l for l in log.splitlines() if word in l)
             secrets = [p for p in harness.USERS.values() if p in log]
             secrets += [s for s in harness.SECRETS if s in log]
             assert server.kind != "turnpiked" or not secrets, f"in the log: {secrets}"  # threat N18
@@ -118,12 +123,11 @@ def server(request, servers, engine):
         raise
     mark = len(server.log())
     yield server
+    if getattr(request.node, "call_failed", False):
+        print("\n--- the server's log of this test ---\n" + server.log()[mark:][-6000:])
     if request.node.get_closest_marker("fresh"):
         servers.stop()
         return
-    failed = getattr(request.node, "call_failed", False)
-    if failed:
-        print("\n--- the server's log of this test ---\n" + server.log()[mark:][-6000:])
     assert server.process.poll() is None, f"the server died: {server.log()[mark:][-6000:]}"
     audit = server.audit()
     assert audit["differences"] == 0, audit

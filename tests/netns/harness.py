@@ -377,6 +377,12 @@ class Server:
     def stats(self):
         return self.ctl("stats")
 
+    @property
+    def is_sanitized(self):
+        """Built with AddressSanitizer, which keeps what was freed."""
+        with open(f"/proc/{self.process.pid}/maps") as f:
+            return "libasan" in f.read()
+
     def resident(self):
         """Bytes of memory."""
         with open(f"/proc/{self.process.pid}/statm") as f:

@@ -301,3 +301,50 @@ def test_status_says_which_engine_and_why(server):
     assert {i["name"] for i in status["interfaces"]} == {"to_client", "to_peer"}
     assert all(i["mode"] == "native" for i in status["interfaces"])
     assert "engine=xdp" in server.ready
+
+
+@pytest.mark.config(dataplane={"xdp_mode": "generic"})
+@covers("D25")
+def test_generic_mode(client, p, server):
+    """Where the driver has no XDP of its own."""
+    assert all(i["mode"] == "generic" for i in server.ctl("status")["interfaces"])
+    c = client()
+    c.alloc()
+    c.bind(0x4000, p.address)
+    server.warm(c, 0x4000, p)
+    before = server.fast_packets()
+    assert exchange(c, p, 300) == (0, 0)
+    assert server.fast_packets() == (before[0] + 300, before[1] + 300)
+
+
+@pytest.mark.config(dataplane={"engine": "auto"})
+@covers("D25")
+def test_auto_takes_the_fastest(server):
+    status = server.ctl("status")
+    assert status["engine"] == "xdp" and "native" in status["engine_reason"]
+
+
+@pytest.mark.config(dataplane={"interfaces": ["to_client"]})
+@covers("DP-26-6")
+def test_peers_on_another_interface(client, p, server):
+    """What leaves elsewhere is the kernel's: slower, and whole."""
+    c = client()
+    c.alloc()
+    c.bind(0x4000, p.address)
+    assert exchange(c, p, 300) == (0, 0)
+    assert server.audit()["differences"] == 0
+
+
+@pytest.mark.fresh
+@covers("D25")
+def test_interface_that_is_not_there(lab, server):
+    server.halt()
+    good = server.config
+    server.config = {**good, "dataplane": {**good["dataplane"], "interfaces": ["nowhere0"]}}
+    server.write_config()
+    with pytest.raises(ServerFailed) as refusal:
+        server.start()
+    assert "nowhere0" in str(refusal.value) and server.process.returncode in (1, 2)
+    server.config = good
+    server.write_config()
+    server.start()

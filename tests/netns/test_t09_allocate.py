@@ -258,3 +258,52 @@ def test_log_names_client_and_peer(a, p, server):
     a.perm(p.address[0])
     log = server.log()
     assert "%s:%d" % a.address in log and PEERS4[0] in log
+
+
+EXTERNAL = "192.0.2.99"
+
+
+@pytest.mark.config(relay={"addresses": [{"address": RELAY4, "external": EXTERNAL},
+                                         {"address": RELAY6}]})
+@covers("TURN-7.2-13", "TURN-14-P1")
+def test_behind_a_1_to_1_nat(client, p):
+    """Clients are told the outer address; among themselves it works by that name as well."""
+    a, b = client(), client()
+    for c in (a, b):
+        c.alloc()
+        assert c.relay[0] == EXTERNAL
+    a.perm(p.address[0])
+    a.send_to(p.address, b"out")
+    assert p.take() == (b"out", (RELAY4, a.relay[1]))
+    p.send(b"in", (RELAY4, a.relay[1]))
+    assert a.take_data() == (p.address, b"in")
+    a.bind(0x4000, b.relay)
+    b.perm(EXTERNAL)
+    a.send_on(0x4000, b"to a neighbour")
+    assert b.take_data() == (a.relay, b"to a neighbour")
+    b.send_to(a.relay, b"back")
+    assert a.take_channel() == (0x4000, b"back")
+    assert a.channel_bind(0x4001, a.relay).code == 403
+    assert a.channel_bind(0x4001, (EXTERNAL, 22)).code == 403
+
+
+@pytest.mark.config(relay={"addresses": [{"address": RELAY4}, {"address": RELAY4B},
+                                         {"address": RELAY6}]})
+@covers("TURN-6-3")
+def test_several_relay_addresses(client, p):
+    clients = [client() for _ in range(12)]
+    for c in clients:
+        c.alloc()
+        c.bind(0x4000, p.address)
+        for n in range(2):
+            c.send_on(0x4000, b"up")
+            assert p.take() == (b"up", c.relay)
+            p.send(b"down", c.relay)
+            assert c.take_channel() == (0x4000, b"down")
+    assert {c.relay[0] for c in clients} == {RELAY4, RELAY4B}
+    one = next(c for c in clients if c.relay[0] == RELAY4)
+    two = next(c for c in clients if c.relay[0] == RELAY4B)
+    one.bind(0x4001, two.relay)
+    two.perm(RELAY4)
+    one.send_on(0x4001, b"across addresses")
+    assert two.take_data() == (one.relay, b"across addresses")

@@ -90,11 +90,13 @@ def test_channel_is_for_the_exact_peer(a, peer):
     assert other_address.silent() and a.silent()
 
 
-@covers("TURN-11.3-6", "DP-26-9", "DP-18-3")
-def test_large(client, peer):
-    """Larger than the links: whole or not at all, both ways, by both methods."""
-    c, p = client(), peer()
-    c.alloc()
+@table("address, peer_address",
+       *(("TURN-11.3-6+DP-26-9+DP-18-3+TURN-13.2-5", a, p)
+         for a in (CLIENTS4[0], CLIENTS6[0]) for p in (PEERS4[0], PEERS6[0])))
+def test_large(client, peer, address, peer_address):
+    """Larger than the links: whole, both ways, by both methods, within and across families."""
+    c, p = client(address), peer(peer_address)
+    c.alloc(attribute(RAF, V6 if ":" in peer_address else V4))
     c.bind(0x4000, p.address)
     for size in (1440, 1472, 3000, 8000):
         payload = os.urandom(size)
@@ -104,7 +106,7 @@ def test_large(client, peer):
         assert p.take() == (payload, c.relay), size
         p.send(payload, c.relay)
         assert c.take_channel() == (0x4000, payload), size
-        q = peer()
+        q = peer(peer_address)
         q.send(payload, c.relay)
         assert c.take_data() == (q.address, payload), size
 

@@ -69,7 +69,7 @@ def test_churn_leaves_nothing(client, server, peer):
     after = server.ctl("status")
     assert after["allocations"] == before["allocations"] == 0
     assert eventually(lambda: server.ctl("status")["flows"] == before["flows"], 3, 0.1)
-    assert server.resident() - memory < 1 << 20
+    assert server.is_sanitized or server.resident() - memory < 1 << 20
 
 
 @covers("R07")
