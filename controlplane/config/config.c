@@ -297,6 +297,11 @@ static int load_relay(struct loader *l, struct turn_relay_address *relays, size_
 	if (err == 0 && relay->external.family != relay->address.family)
 		return loader_fail(
 			l, key, "is of another family than %s, expected the same", raw->address);
+	for (size_t i = 0; err == 0 && i < index; i++) {
+		if (tp_addr_equal_ip(&relays[i].external, &relay->external))
+			err = loader_fail(
+				l, key, "the same as that of relay.addresses[%zu], remove one", i);
+	}
 	return err;
 }
 
@@ -344,6 +349,29 @@ static int warn_overlap(struct loader *l)
 	return 0;
 }
 
+/* Addresses that listen, hand out, or both: the shared table has so many places. */
+static int check_own_addresses(struct loader *l)
+{
+	const struct config *config = l->config;
+	size_t own = config->turn.relays_count;
+
+	for (size_t i = 0; i < config->listeners_count; i++) {
+		const struct tp_addr *address = &config->listeners[i].address;
+		bool known = false;
+
+		for (size_t j = 0; j < i && !known; j++)
+			known = tp_addr_equal_ip(&config->listeners[j].address, address);
+		for (size_t j = 0; j < config->turn.relays_count && !known; j++)
+			known = tp_addr_equal_ip(&config->turn.relays[j].address, address);
+		own += !known;
+	}
+	if (own <= TP_LOCALS_MAX)
+		return 0;
+	return loader_fail(l, "relay.addresses",
+		"with those of listen these are %zu addresses, expected at most %d", own,
+		TP_LOCALS_MAX);
+}
+
 static int load_relays(struct loader *l)
 {
 	size_t count = l->raw->relay.addresses_count;
@@ -353,9 +381,6 @@ static int load_relays(struct loader *l)
 	if (!count)
 		return loader_fail(l, "relay.addresses",
 			"is missing, expected at least one address to hand out");
-	if (count > TP_LOCALS_MAX)
-		return loader_fail(l, "relay.addresses", "has %zu entries, expected at most %d",
-			count, TP_LOCALS_MAX);
 	relays = calloc(count, sizeof(*relays));
 	if (!relays)
 		return loader_out_of_memory(l);
@@ -363,6 +388,8 @@ static int load_relays(struct loader *l)
 	l->config->turn.relays_count = count;
 	for (size_t i = 0; err == 0 && i < count; i++)
 		err = load_relay(l, relays, i);
+	if (err == 0)
+		err = check_own_addresses(l);
 	if (err == 0)
 		err = load_ports(l);
 	return err < 0 ? err : warn_overlap(l);

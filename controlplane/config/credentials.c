@@ -205,6 +205,8 @@ int credentials_load(struct loader *l)
 
 	if (err == 0)
 		err = load_secrets(l);
+	if (err == 0 && (l->raw->auth.users_count || l->raw->auth.secrets_count))
+		err = warn_readable(l, "auth", &l->source->doc.text);
 	if (err == 0 && !l->config->auth.users_count && !l->config->auth.secrets_count)
 		return loader_fail(l, "auth",
 			"has neither users nor secrets, expected at least one: an open relay is "

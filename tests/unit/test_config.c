@@ -26,6 +26,18 @@
 #define LONG_31           "1234567890123456789012345678901"
 #define LONG_127          LONG_31 LONG_31 LONG_31 LONG_31 "123"
 
+/* 32 addresses, which are all that the shared table has places for; the listener's is one of them.
+ */
+#define EIGHT(net)                                                                                 \
+	"{address: " net ".1}, {address: " net ".2}, {address: " net ".3}, {address: " net ".4}, " \
+	"{address: " net ".5}, {address: " net ".6}, {address: " net ".7}, {address: " net ".8}"
+#define RELAYS_31                                                                                  \
+	EIGHT("10.0.0")                                                                            \
+	", " EIGHT("10.0.1") ", " EIGHT("10.0.2") ", {address: 10.0.3.1}, {address: 10.0.3.2}, "   \
+						  "{address: 10.0.3.3}, {address: 10.0.3.4}, "     \
+						  "{address: 10.0.3.5}, {address: 10.0.3.6}, "     \
+						  "{address: 10.0.3.7}"
+
 #define FULL                                                                                       \
 	"realm: example.org\n"                                                                     \
 	"listen:                          # one entry per transport address\n"                     \
@@ -210,6 +222,13 @@ static const struct {
 		"3:51: relay.addresses[0].external: is of another family than 10.0.0.1"},
 	{RELAY_WITH("addresses: [{address: 10.0.0.1}, {address: 10.0.0.1}]"),
 		"3:52: relay.addresses[1].address: the same as relay.addresses[0]"},
+	{RELAY_WITH("addresses: [{address: 10.0.0.1, external: 192.0.2.9}, "
+		    "{address: 10.0.0.2, external: 192.0.2.9}]"),
+		"3:93: relay.addresses[1].external: the same as that of relay.addresses[0]"},
+	{RELAY_WITH("addresses: [" RELAYS_31 "]"), NULL},
+	{RELAY_WITH("addresses: [" RELAYS_31 ", {address: 192.0.2.1}]"), NULL},
+	{RELAY_WITH("addresses: [" RELAYS_31 ", {address: 192.0.2.2}]"),
+		"3:20: relay.addresses: with those of listen these are 33 addresses"},
 	{RELAY_WITH("addresses: [{address: 10.0.0.1}], ports: 49152"),
 		"3:50: relay.ports: \"49152\" is no range of ports"},
 	{RELAY_WITH("addresses: [{address: 10.0.0.1}], ports: 1023-65535"),
@@ -484,6 +503,33 @@ static void test_warnings(void **state)
 	config_free(c);
 }
 
+static void test_world_readable_secrets(void **state)
+{
+	static const struct {
+		mode_t mode;
+		const char *text;
+		bool warned;
+	} files[] = {
+		{0600, BASE, false},
+		{0640, BASE, false},
+		{0644, BASE, true},
+		{0644, AUTH_WITH("secrets: [long-enough-for-anyone]"), true},
+		{0644, AUTH_WITH("secrets_file: secrets"), false},
+	};
+	char path[128], error[CONFIG_ERROR_SIZE];
+	struct config *c;
+
+	snprintf(path, sizeof(path), "%s/mode.yaml", folder);
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		write_file("mode.yaml", files[i].text, strlen(files[i].text));
+		assert_int_equal(chmod(path, files[i].mode), 0);
+		assert_int_equal(config_load(path, &c, error), 0);
+		assert_int_equal(c->warnings != NULL, files[i].warned);
+		config_free(c);
+	}
+	assert_int_equal(unlink(path), 0);
+}
+
 /* The file that is wrong is the file that is named. */
 static void test_users_file(void **state)
 {
@@ -627,6 +673,7 @@ int main(void)
 		cmocka_unit_test(test_everything_given),
 		cmocka_unit_test(test_policy),
 		cmocka_unit_test(test_warnings),
+		cmocka_unit_test(test_world_readable_secrets),
 		cmocka_unit_test(test_users_file),
 		cmocka_unit_test(test_damaged_files),
 		cmocka_unit_test(test_unreadable),
