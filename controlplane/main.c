@@ -5,6 +5,7 @@
 #include "engines.h"
 #include "privileges.h"
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "controlplane/auth/auth.h"
@@ -16,6 +17,7 @@
 #include "controlplane/route/route.h"
 #include "controlplane/transport/udp.h"
 #include "controlplane/turn/server.h"
+#include "dataplane/engine/socket/udp.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -102,6 +104,22 @@ static int start_routes(struct turnpike *t)
 	return err < 0 ? fail("flows", err) : 0;
 }
 
+/* It may come later (keepalived, DHCP): until then allocations there get 508. */
+static void warn_of_absent_relays(const struct config *config)
+{
+	char text[TP_ADDR_TEXT];
+
+	for (size_t i = 0; i < config->turn.relays_count; i++) {
+		const struct tp_addr *address = &config->turn.relays[i].address;
+		TP_AUTO_CLOSE int fd = -1;
+		int err = tp_udp_open(address, TP_UDP_RELAY, &fd);
+
+		if (err < 0)
+			tp_warning("no allocation can be made on %s: %s",
+				tp_addr_ip_text(address, text), strerror(-err));
+	}
+}
+
 static int start_listeners(struct turnpike *t)
 {
 	char text[TP_ADDR_TEXT];
@@ -115,6 +133,8 @@ static int start_listeners(struct turnpike *t)
 			tp_error("cannot listen on udp %s: %s", tp_addr_text(address, text),
 				strerror(-err));
 	}
+	if (!err)
+		warn_of_absent_relays(t->config);
 	return err;
 }
 
