@@ -9,6 +9,15 @@ bool spec_has_next_hop(const struct alloc_channel *channel)
 	       relay->allocation->tuple.client.family == relay->address.family;
 }
 
+/*
+ * Nothing outlives its relay, although clients may refresh channels and permissions to later than
+ * that: the data plane has to stop at it without being told.
+ */
+static uint64_t until(const struct alloc_relay *relay, uint64_t expires_ns)
+{
+	return expires_ns < relay->expires_ns ? expires_ns : relay->expires_ns;
+}
+
 static struct tp_flow_side side(const struct tp_table *table, const struct tp_addr *remote,
 	const struct tp_addr *local, uint16_t channel)
 {
@@ -31,7 +40,7 @@ void spec_of_permission(const struct tp_table *table, const struct alloc_permiss
 	*out = (struct tp_flow_spec){
 		.kind = TP_FLOW_PERMISSION,
 		.in = side(table, &permission->peer, &relay->address, 0),
-		.expires_ns = permission->expires_ns,
+		.expires_ns = until(relay, permission->expires_ns),
 		.allocation = relay->allocation->id,
 	};
 	out->in.remote.port = 0;
@@ -69,7 +78,7 @@ void spec_to_peer(
 		.kind = TP_FLOW_CHANNEL,
 		.in = client_side(table, channel),
 		.out = peer_side(table, channel),
-		.expires_ns = channel->expires_ns,
+		.expires_ns = until(channel->relay, channel->expires_ns),
 		.allocation = channel->relay->allocation->id,
 	};
 }
@@ -79,13 +88,13 @@ void spec_to_client(const struct tp_table *table, const struct alloc_channel *ch
 {
 	/* Long past: without a permission nothing of the peer is relayed (RFC 8656, 12.7). */
 	uint64_t permitted_ns = permission ? permission->expires_ns : 0;
+	uint64_t bound_ns = until(channel->relay, channel->expires_ns);
 
 	*out = (struct tp_flow_spec){
 		.kind = TP_FLOW_PEER,
 		.in = peer_side(table, channel),
 		.out = client_side(table, channel),
-		.expires_ns =
-			permitted_ns < channel->expires_ns ? permitted_ns : channel->expires_ns,
+		.expires_ns = permitted_ns < bound_ns ? permitted_ns : bound_ns,
 		.allocation = channel->relay->allocation->id,
 	};
 }

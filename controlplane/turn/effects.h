@@ -33,8 +33,8 @@ struct turn_effects {
 	/* No packet of it is relayed once this returns. */
 	void (*close_relay)(void *context, struct alloc_relay *relay);
 
-	/* New or refreshed: the object holds what is to be true. Failure to place it is no error.
-	 */
+	/* New, or it or its relay was refreshed: the objects hold what is to be true. Failure to
+	 * place it is no error. */
 	void (*grant_permission)(void *context, struct alloc_permission *permission);
 	void (*revoke_permission)(void *context, struct alloc_permission *permission);
 	void (*grant_channel)(void *context, struct alloc_channel *channel);

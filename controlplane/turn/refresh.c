@@ -30,6 +30,16 @@ static void end_relays(struct turn_server *s, struct turn_request *req, const bo
 	alloc_remember(s->store, req->tuple, req->message.transaction);
 }
 
+/* What is granted ends with its relay at the latest: when that moves, so may the grants. */
+static void extend(struct turn_server *s, struct alloc_relay *relay, uint64_t ends_ns)
+{
+	alloc_extend_relay(relay, ends_ns);
+	for (struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next)
+		s->effects.grant_permission(s->effects.context, p);
+	for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next)
+		s->effects.grant_channel(s->effects.context, c);
+}
+
 enum stun_code turn_on_refresh(
 	struct turn_server *s, struct turn_request *req, struct stun_writer *answer)
 {
@@ -50,7 +60,7 @@ enum stun_code turn_on_refresh(
 	} else {
 		for (int i = 0; i < ALLOC_RELAYS; i++)
 			if (family[i] && req->allocation->relays[i])
-				alloc_extend_relay(req->allocation->relays[i],
+				extend(s, req->allocation->relays[i],
 					req->now->mono_ns + lifetime_ns);
 	}
 	stun_put_u32(answer, STUN_ATTR_LIFETIME, (uint32_t)(lifetime_ns / TP_NS_PER_S));

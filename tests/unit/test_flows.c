@@ -239,18 +239,31 @@ static uint32_t lifetime_of(const struct world *w, enum tp_flow_kind kind)
 	return spec.expires_ns < w->now_ns ? 0 : (uint32_t)((spec.expires_ns - w->now_ns) / SECOND);
 }
 
-/* RFC 8656, 12.7: what a peer sends ends with the permission, if that ends before the channel. */
+static void extend(struct world *w, struct alloc_relay *relay, uint32_t lifetime_s)
+{
+	alloc_extend_relay(relay, w->now_ns + lifetime_s * SECOND);
+	for (struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next)
+		flows_grant_permission(w->flows, p);
+	for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next)
+		flows_grant_channel(w->flows, c);
+}
+
+/* RFC 8656, 12.7: what a peer sends ends with the permission, if that ends before the channel; and
+ * everything with the relay, which lives for 600 s to begin with. */
 static void test_expiry(void **state)
 {
 	static const struct {
-		enum { PERMIT, BIND, FORBID } what;
+		enum { PERMIT, BIND, FORBID, EXTEND } what;
 		uint32_t lifetime_s;
 		uint32_t channel_s, peer_s;
 	} rows[] = {
 		{BIND, 600, 600, 0},
 		{PERMIT, 300, 600, 300},
 		{PERMIT, 900, 600, 600},
-		{BIND, 1200, 1200, 900},
+		{BIND, 1200, 600, 600},
+		{EXTEND, 800, 800, 800},
+		{EXTEND, 1000, 1000, 900},
+		{EXTEND, 3600, 1200, 900},
 		{FORBID, 0, 1200, 0},
 		{PERMIT, 100, 1200, 100},
 		{BIND, 50, 50, 50},
@@ -269,6 +282,8 @@ static void test_expiry(void **state)
 			permission = permit(&w, relay, &peer, rows[i].lifetime_s);
 		else if (rows[i].what == FORBID)
 			alloc_delete_permission(permission);
+		else if (rows[i].what == EXTEND)
+			extend(&w, relay, rows[i].lifetime_s);
 		else if (!channel)
 			channel = bind_channel(&w, relay, 0x4000, &peer, rows[i].lifetime_s);
 		else {
@@ -450,7 +465,7 @@ static void spoil_truth(struct world *w, uint32_t slot, const struct tp_flow_spe
 {
 	struct alloc_relay *relay = alloc_all(w->store)->relays[ALLOC_RELAY_V4];
 
-	relay->permissions->expires_ns -= 3600 * SECOND;
+	relay->permissions->expires_ns -= 60 * SECOND;
 }
 
 static void spoil_grant(struct world *w, uint32_t slot, const struct tp_flow_spec *spec)
@@ -477,8 +492,8 @@ static void test_audit_finds(void **state)
 
 		build(&w, 64);
 		relay = allocate(&w, TP_IPV4, TP_IPV4);
-		permit(&w, relay, &peer, 7200);
-		bind_channel(&w, relay, 0x4000, &peer, 7200);
+		permit(&w, relay, &peer, 300);
+		bind_channel(&w, relay, 0x4000, &peer, 600);
 		slot = find(&w, TP_FLOW_CHANNEL, &spec);
 		assert_int_equal(audit(&w), 0);
 		rows[i](&w, slot, &spec);
