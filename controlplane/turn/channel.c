@@ -98,7 +98,10 @@ enum stun_code turn_on_channel_bind(
 	return STUN_OK;
 }
 
-/* DEC-7: a bound channel is enough, as 12.6 has it; the permission is not asked for. */
+/*
+ * DEC-7: a bound channel is enough, as 12.6 has it; the permission is not asked for. The policy is:
+ * where a relay of ours was when the channel was bound, anything else may listen by now (P13).
+ */
 void turn_on_channel_data(struct turn_server *s, uint64_t now_ns, const struct alloc_tuple *tuple,
 	const struct turn_packet *packet)
 {
@@ -114,7 +117,8 @@ void turn_on_channel_data(struct turn_server *s, uint64_t now_ns, const struct a
 		return;
 	a = alloc_find(s->store, tuple, now_ns);
 	channel = a ? alloc_find_channel(a, read_be16(packet->bytes), now_ns) : NULL;
-	if (!channel || !turn_marks_of(packet, &marks))
+	if (!channel || !turn_marks_of(packet, &marks) ||
+		turn_peer_check(s, channel->relay, &channel->peer, true, now_ns) != STUN_OK)
 		return;
 	a->sent.packets++;
 	a->sent.bytes += len;

@@ -528,6 +528,7 @@ static void relay_to_relay(void **state)
 	WANT("P13 from the listener", FROM_PEER(&a, "185.1.1.1:3478"), 0);
 	WANT("delete", refresh(&b, DELETE), 0);
 	WANT("P13 no live relay any more", send_to(&a, of_b), false);
+	WANT("P13 nor on the channel", send_channel(&a, "\x40\0\0\x01x", 5), false);
 	WANT("P13 no live relay any more", bind_channel(&a, 0x4000, of_b), 403);
 	world_end();
 }
