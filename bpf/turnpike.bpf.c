@@ -13,7 +13,15 @@
 /*
  * Mapped by the control plane, which writes it. BPF_F_RDONLY_PROG would say that the program only
  * reads, but the kernel refuses a writable mapping of such a map (EACCES).
+ *
+ * Small tables are variables with a section, that is a map, of their own: their address is a
+ * constant, so reading them takes no look-up and holds no registers.
  */
+#define FIXED_TABLE(table_name, element, count) element table_name[count] SEC(".data." #table_name)
+
+FIXED_TABLE(config, struct tp_config, 1);
+FIXED_TABLE(locals, struct tp_local, TP_LOCALS_MAX);
+
 #define TABLE(table_name, element)                                                                 \
 	struct {                                                                                   \
 		__uint(type, BPF_MAP_TYPE_ARRAY);                                                  \
@@ -23,8 +31,6 @@
 		__type(value, element);                                                            \
 	} table_name SEC(".maps")
 
-TABLE(config, struct tp_config);
-TABLE(locals, struct tp_local);
 TABLE(ports, struct tp_ports);
 TABLE(buckets, struct tp_bucket);
 TABLE(flows, struct tp_flow);
@@ -53,7 +59,7 @@ struct tp_host {
 
 static TP_INLINE const struct tp_config *tp_host_config(struct tp_host *host)
 {
-	return LOOK_UP(config, 0);
+	return config;
 }
 
 static TP_INLINE uint64_t tp_host_layout(struct tp_host *host)
@@ -63,7 +69,10 @@ static TP_INLINE uint64_t tp_host_layout(struct tp_host *host)
 
 static TP_INLINE const struct tp_local *tp_host_local(struct tp_host *host, uint32_t local)
 {
-	return LOOK_UP(locals, local);
+	if (local >= TP_LOCALS_MAX)
+		return NULL;
+	__asm__("" : "+r"(local)); /* or the mask, by which the verifier sees the bound, goes */
+	return &locals[local & (TP_LOCALS_MAX - 1)];
 }
 
 static TP_INLINE const struct tp_ports *tp_host_ports(struct tp_host *host, uint32_t local)
@@ -96,10 +105,23 @@ static TP_INLINE struct tp_worker_counters *tp_host_worker(struct tp_host *host)
 	return LOOK_UP(workers, bpf_get_smp_processor_id());
 }
 
-/* The coarse clock: a full read costs as much as half of the relaying. */
+/*
+ * Ticks above, the jiffy in which they were read below, in one word: CPUs may write it at the same
+ * time. The coarse clock moves once a jiffy and is a call; reading the jiffies is a load.
+ */
+static uint64_t clock;
+
 static TP_INLINE uint32_t tp_host_ticks(struct tp_host *host)
 {
-	return tp_ticks(bpf_ktime_get_coarse_ns());
+	uint32_t jiffy = (uint32_t)bpf_jiffies64();
+	uint64_t last = *(volatile uint64_t *)&clock;
+	uint32_t ticks;
+
+	if (TP_LIKELY((uint32_t)last == jiffy))
+		return (uint32_t)(last >> 32);
+	ticks = tp_ticks(bpf_ktime_get_coarse_ns());
+	*(volatile uint64_t *)&clock = (uint64_t)ticks << 32 | jiffy;
+	return ticks;
 }
 
 /*

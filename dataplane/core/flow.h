@@ -68,8 +68,8 @@ struct tp_flow_key {
 
 struct tp_flow_value {
 	uint64_t remote[2];
+	tp_be16 local_port; /* these two as in the UDP header that leaves */
 	tp_be16 remote_port;
-	tp_be16 local_port;
 	tp_be16 channel;
 	uint8_t local;
 	uint8_t flags; /* none yet; HAIRPIN comes here */
@@ -83,12 +83,18 @@ struct tp_flow {
 	uint16_t next_hop;   /* index into the next hops */
 	/*
 	 * One's complement sum of what the rewrite always changes under the UDP checksum: new
-	 * addresses, ports and channel number minus the old ones. Lengths are added per packet.
+	 * addresses, ports and channel number minus the old ones, and the ChannelData header that
+	 * the two lengths gain or lose. What differs by packet is the data's length and padding.
 	 */
 	uint16_t sum_delta;
-	/* Low 20 bits: IPv6 flow label (RFC 6437). Low 16 bits: mixed into the IPv4 identification.
-	 */
-	uint32_t label;
+	union {
+		uint32_t label; /* IPv6: flow label (RFC 6437), low 20 bits */
+		struct {
+			uint16_t id_mix; /* IPv4: mixed into the identification */
+			/* Likewise, under the header's checksum: addresses, length, TTL. */
+			uint16_t ip_sum_delta;
+		};
+	};
 };
 
 /* 16 bits of the hash per slot, 0 = empty: small enough to stay in cache at 10^6 flows. */

@@ -32,9 +32,7 @@ struct tp_rewrite {
 	uint16_t data_len;    /* application data */
 	uint16_t padding_len; /* ChannelData padding behind it, taken off */
 	bool channel_in;      /* the data lies behind a ChannelData header */
-	uint64_t padding_sum; /* what takes the padding out of the checksum */
-	const struct tp_local *local;
-	struct tp_next_hop hop;
+	uint32_t padding_sum; /* what takes the padding's bytes out of the checksum */
 };
 
 static TP_INLINE bool tp_is_enabled(struct tp_host *host, const struct tp_config *config)
@@ -46,10 +44,12 @@ static TP_INLINE bool tp_is_enabled(struct tp_host *host, const struct tp_config
 static TP_INLINE bool tp_find_local(
 	struct tp_host *host, const struct tp_config *config, const uint64_t ip[2], uint32_t *index)
 {
+	uint32_t count = TP_READ_ONCE(config->locals);
+
 	for (uint32_t i = 0; i < TP_LOCALS_MAX; i++) {
 		const struct tp_local *local;
 
-		if (i >= TP_READ_ONCE(config->locals))
+		if (i >= count)
 			break;
 		local = tp_host_local(host, i);
 		if (local && local->ip[1] == ip[1] && local->ip[0] == ip[0]) {
@@ -90,29 +90,28 @@ static TP_INLINE enum tp_verdict tp_check_sender(
 {
 	uint32_t own;
 
-	if (in->malformed)
+	if (tp_is_malformed(in))
 		return TP_MALFORMED;
-	if (in->source_port.be == 0 || tp_is_martian(in->source, in->v4) ||
+	if (tp_source_port(in) == 0 || tp_is_martian(in->source, in->v4) ||
 		(!in->v4 && tp_is_v4(in->source)))
 		return TP_BAD_SOURCE;
 	if (tp_find_local(host, config, in->source, &own))
 		return TP_BAD_SOURCE;
-	if (!in->v4 && in->udp_checksum.be == 0)
+	if (!in->v4 && tp_udp_checksum(in) == 0)
 		return TP_NO_CHECKSUM;
-	return in->surplus ? TP_OPTIONS : TP_RELAYED;
+	return tp_has_surplus(in) ? TP_OPTIONS : TP_RELAYED;
 }
 
 static TP_INLINE struct tp_flow_key tp_key_of(
 	const struct tp_headers *in, uint32_t local, enum tp_flow_kind kind, tp_be16 channel)
 {
-	uint16_t port = kind == TP_FLOW_PERMISSION ? 0 : in->source_port.be;
+	uint32_t ports = kind == TP_FLOW_PERMISSION ? in->ports & 0xffff0000 : in->ports;
 
 	/* The fields of `ident`, written as the one word in which they are compared. */
 	return (struct tp_flow_key){
 		.remote = {in->source[0], in->source[1]},
-		.ident = (uint64_t)port | (uint64_t)in->destination_port.be << 16 |
-			 (uint64_t)channel.be << 32 | (uint64_t)(uint8_t)local << 48 |
-			 (uint64_t)kind << 56,
+		.ident = (uint64_t)ports | (uint64_t)channel.be << 32 |
+			 (uint64_t)(uint8_t)local << 48 | (uint64_t)kind << 56,
 	};
 }
 
@@ -184,6 +183,17 @@ static TP_INLINE const struct tp_flow *tp_find_flow(struct tp_host *host,
 	return tp_find_in_bucket(host, place.bucket[1], place.tag, key, slot);
 }
 
+/* The same for a second, rarer question about the packet. */
+static TP_OUT_OF_LINE const struct tp_flow *tp_find_other(
+	struct tp_host *host, uint64_t remote0, uint64_t remote1, uint64_t ident)
+{
+	const struct tp_config *config = tp_host_config(host);
+	struct tp_flow_key key = {.remote = {remote0, remote1}, .ident = ident};
+	uint32_t slot;
+
+	return config ? tp_find_flow(host, config, &key, &slot) : NULL;
+}
+
 static TP_INLINE bool tp_is_expired(struct tp_host *host, const struct tp_flow *flow)
 {
 	return tp_host_ticks(host) >= TP_READ_ONCE(flow->expires);
@@ -199,16 +209,16 @@ static TP_INLINE enum tp_verdict tp_without_flow(const struct tp_config *config)
  * What takes up to three bytes of padding, the first one `offset` behind the UDP header, out of the
  * checksum. Their place decides whether a byte is the upper or the lower half of its word.
  */
-static TP_INLINE uint64_t tp_padding_sum(
+static TP_INLINE uint32_t tp_padding_sum(
 	const struct tp_packet *pkt, const struct tp_headers *in, uint32_t offset, uint32_t len)
 {
-	const uint8_t *padding = in->payload + (offset & 0x7fff);
-	uint64_t sum = 0;
+	const uint8_t *padding = in->udp + TP_UDP_LEN + (offset & 0x7fff);
+	uint32_t sum = 0;
 
 	for (uint32_t i = 0; i < TP_PADDING_MAX; i++) {
 		if (i >= len || padding + i + 1 > pkt->end)
 			break;
-		sum += tp_sum_minus16((uint16_t)(padding[i] << (((offset + i) & 1) * 8)));
+		sum += tp_sum_minus((uint16_t)(padding[i] << (((offset + i) & 1) * 8)));
 	}
 	return sum;
 }
@@ -222,9 +232,10 @@ static TP_INLINE enum tp_verdict tp_without_channel(struct tp_host *host,
 	const struct tp_config *config, const struct tp_headers *in, uint32_t local)
 {
 	struct tp_flow_key key = tp_key_of(in, local, TP_FLOW_CLIENT, (tp_be16){0});
-	uint32_t slot;
 
-	return tp_find_flow(host, config, &key, &slot) ? TP_UNBOUND : tp_without_flow(config);
+	return tp_find_other(host, key.remote[0], key.remote[1], key.ident)
+		       ? TP_UNBOUND
+		       : tp_without_flow(config);
 }
 
 /* ChannelData of a client (RFC 8656, 12.4 and 12.6), or anything else for the control plane. */
@@ -232,20 +243,22 @@ static TP_INLINE enum tp_verdict tp_find_channel(struct tp_host *host, const str
 	const struct tp_config *config, const struct tp_headers *in, uint32_t local,
 	struct tp_rewrite *out)
 {
-	const struct tp_channeldata *header = (const void *)in->payload;
+	const uint8_t *payload = in->udp + TP_UDP_LEN;
+	const struct tp_channeldata *header = (const void *)payload;
+	uint16_t payload_len = (uint16_t)(in->udp_len - TP_UDP_LEN);
 	struct tp_flow_key key;
 	uint32_t padding;
 	uint16_t len;
 
-	if (in->payload_len == 0 || in->payload + 1 > pkt->end || in->payload[0] < 0x40 ||
-		in->payload[0] > config->channel_max >> 8)
+	if (payload_len == 0 || payload + 1 > pkt->end || payload[0] < 0x40 ||
+		payload[0] > config->channel_max >> 8)
 		return TP_CONTROL;
-	if (in->payload_len < TP_CHANNELDATA_LEN || in->payload + TP_CHANNELDATA_LEN > pkt->end)
+	if (payload_len < TP_CHANNELDATA_LEN || payload + TP_CHANNELDATA_LEN > pkt->end)
 		return TP_MALFORMED;
 	len = tp_from_be16(header->len);
-	if (len > in->payload_len - TP_CHANNELDATA_LEN)
+	if (len > payload_len - TP_CHANNELDATA_LEN)
 		return TP_MALFORMED;
-	padding = (uint32_t)in->payload_len - TP_CHANNELDATA_LEN - len;
+	padding = (uint32_t)payload_len - TP_CHANNELDATA_LEN - len;
 	if (padding > TP_PADDING_MAX)
 		return TP_PADDED;
 
@@ -273,25 +286,26 @@ static TP_INLINE enum tp_verdict tp_find_peer(struct tp_host *host, const struct
 	const struct tp_headers *in, uint32_t local, struct tp_rewrite *out)
 {
 	struct tp_flow_key key = tp_key_of(in, local, TP_FLOW_PEER, (tp_be16){0});
+	const struct tp_flow *permission;
 
 	out->flow = tp_find_flow(host, config, &key, &out->slot);
 	if (TP_LIKELY(out->flow && !tp_is_expired(host, out->flow))) {
 		out->direction = TP_PEER_TO_CLIENT;
 		out->channel_in = false;
-		out->data_len = in->payload_len;
+		out->data_len = (uint16_t)(in->udp_len - TP_UDP_LEN);
 		out->padding_len = 0;
 		out->padding_sum = 0;
 		return TP_RELAYED;
 	}
 
 	key = tp_key_of(in, local, TP_FLOW_PERMISSION, (tp_be16){0});
-	out->flow = tp_find_flow(host, config, &key, &out->slot);
-	if (!out->flow)
+	permission = tp_find_other(host, key.remote[0], key.remote[1], key.ident);
+	if (!permission)
 		return tp_without_flow(config);
-	return tp_is_expired(host, out->flow) ? TP_EXPIRED : TP_INDICATION;
+	return tp_is_expired(host, permission) ? TP_EXPIRED : TP_INDICATION;
 }
 
-/* TP_RELAYED: `out` has everything but local and hop. */
+/* TP_RELAYED: `out` is filled. */
 static TP_INLINE enum tp_verdict tp_find(struct tp_host *host, const struct tp_packet *pkt,
 	const struct tp_config *config, const struct tp_headers *in, struct tp_rewrite *out)
 {
@@ -305,7 +319,7 @@ static TP_INLINE enum tp_verdict tp_find(struct tp_host *host, const struct tp_p
 	ports = tp_host_ports(host, local);
 	if (!ports)
 		return TP_NOT_OURS;
-	state = TP_READ_ONCE(ports->state[tp_from_be16(in->destination_port)]);
+	state = TP_READ_ONCE(ports->state[tp_destination_port(in)]);
 	if (state == TP_PORT_NOT_OURS || state > TP_PORT_LISTENER)
 		return TP_NOT_OURS;
 

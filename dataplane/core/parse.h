@@ -13,28 +13,49 @@
 struct tp_headers {
 	uint64_t source[2]; /* IPv4 v4-mapped */
 	uint64_t destination[2];
-	tp_be16 source_port;
-	tp_be16 destination_port;
-	bool v4;
-	bool malformed;
-	bool surplus; /* more in the IP packet than UDP claims: UDP options (RFC 8656, 18.4) */
+	bool v4; /* known where this is compiled, which it is once for either family */
 
-	uint8_t *payload;     /* of UDP; void once the packet's head or tail has moved */
-	uint16_t payload_len; /* of UDP; these two hold unless `malformed` */
-	uint32_t trailer_len; /* what lies behind the IP packet, usually Ethernet padding */
-	uint16_t link_len;    /* Ethernet header and VLAN tag */
-
-	/* What the rewrite keeps or counts from; 0 where the family has no such field. */
-	uint8_t tos;
-	tp_be16 id;
-	tp_be16 fragment;
-	tp_be16 ip_checksum;
-	uint32_t class_label; /* as it lies in memory */
-	tp_be16 ip_len;       /* IPv6: of the payload */
-	uint8_t ttl;
-	tp_be16 udp_len;
-	tp_be16 udp_checksum;
+	uint8_t *ip;    /* IP header without options; void once the packet's head or tail moved */
+	uint8_t *udp;   /* likewise */
+	uint32_t ports; /* of UDP, as they lie in memory: source, destination */
+	int32_t room;   /* from the UDP header to the end of the frame */
+	int32_t l4_len; /* what the IP header promises behind it; < 0 when it cannot hold itself */
+	uint16_t udp_len;  /* what the UDP header says */
+	uint16_t link_len; /* Ethernet header and VLAN tag */
 };
+
+static TP_INLINE uint16_t tp_source_port(const struct tp_headers *in)
+{
+	return (uint16_t)in->ports; /* in network order */
+}
+
+static TP_INLINE uint16_t tp_destination_port(const struct tp_headers *in)
+{
+	return __builtin_bswap16((uint16_t)(in->ports >> 16));
+}
+
+static TP_INLINE uint16_t tp_udp_checksum(const struct tp_headers *in)
+{
+	return ((const struct tp_udp *)in->udp)->checksum.be;
+}
+
+static TP_INLINE uint8_t tp_ttl(const struct tp_headers *in)
+{
+	return in->v4 ? ((const struct tp_ipv4 *)in->ip)->ttl
+		      : ((const struct tp_ipv6 *)in->ip)->hop_limit;
+}
+
+/* The lengths contradict each other; nothing of the payload may be read. */
+static TP_INLINE bool tp_is_malformed(const struct tp_headers *in)
+{
+	return in->l4_len > in->room || in->l4_len < in->udp_len || in->udp_len < TP_UDP_LEN;
+}
+
+/* More in the IP packet than UDP claims: UDP options (RFC 8656, 18.4). */
+static TP_INLINE bool tp_has_surplus(const struct tp_headers *in)
+{
+	return in->l4_len > in->udp_len;
+}
 
 static TP_INLINE bool tp_is_vlan(tp_be16 type)
 {
@@ -62,26 +83,16 @@ static TP_INLINE enum tp_verdict tp_parse_ethernet(
 	return tp_is_vlan(*type) ? TP_OPTIONS : TP_RELAYED;
 }
 
-/* l4_len: what the IP header promises to follow it; negative when it cannot hold itself. */
 static TP_INLINE enum tp_verdict tp_parse_udp(
 	const struct tp_packet *pkt, uint8_t *l4, int32_t l4_len, struct tp_headers *in)
 {
-	const struct tp_udp *udp = (const void *)l4;
-	int64_t room;
-
 	if (l4 + TP_UDP_LEN > pkt->end)
 		return TP_NOT_OURS; /* no ports: nobody's */
-	room = pkt->end - l4;
-	in->source_port = udp->source;
-	in->destination_port = udp->destination;
-	in->udp_len = udp->len;
-	in->udp_checksum = udp->checksum;
-	in->malformed |= l4_len > room || l4_len < tp_from_be16(udp->len) ||
-			 tp_from_be16(udp->len) < TP_UDP_LEN;
-	in->surplus = l4_len > tp_from_be16(udp->len);
-	in->payload = l4 + TP_UDP_LEN;
-	in->payload_len = (uint16_t)(l4_len - TP_UDP_LEN);
-	in->trailer_len = (uint32_t)(room - l4_len);
+	in->udp = l4;
+	in->ports = tp_get32(l4);
+	in->room = (int32_t)(pkt->end - l4);
+	in->l4_len = l4_len;
+	in->udp_len = tp_from_be16(((const struct tp_udp *)l4)->len);
 	return TP_RELAYED;
 }
 
@@ -100,20 +111,13 @@ static TP_INLINE enum tp_verdict tp_parse_ipv4(
 		return TP_OPTIONS;
 
 	in->v4 = true;
-	in->malformed = ip->version_ihl < 0x45;
+	in->ip = l3;
 	in->source[0] = 0;
 	in->source[1] = tp_map_v4(tp_get32(&ip->source));
 	in->destination[0] = 0;
 	in->destination[1] = tp_map_v4(tp_get32(&ip->destination));
-	in->tos = ip->tos;
-	in->id = ip->id;
-	in->fragment = ip->fragment;
-	in->ip_checksum = ip->checksum;
-	in->ip_len = ip->len;
-	in->ttl = ip->ttl;
-	in->class_label = 0;
-	return tp_parse_udp(
-		pkt, l3 + TP_IPV4_LEN, (int32_t)tp_from_be16(ip->len) - TP_IPV4_LEN, in);
+	return tp_parse_udp(pkt, l3 + TP_IPV4_LEN,
+		TP_LIKELY(ip->version_ihl == 0x45) ? tp_from_be16(ip->len) - TP_IPV4_LEN : -1, in);
 }
 
 /* Extension headers behind which UDP may hide (RFC 8200, 4; RFC 6275; RFC 7401; RFC 5533). */
@@ -150,33 +154,12 @@ static TP_INLINE enum tp_verdict tp_parse_ipv6(
 		return tp_parse_next_header(ip->next_header);
 
 	in->v4 = false;
-	in->malformed = false;
+	in->ip = l3;
 	in->source[0] = tp_get64(ip->source);
 	in->source[1] = tp_get64(ip->source + 8);
 	in->destination[0] = tp_get64(ip->destination);
 	in->destination[1] = tp_get64(ip->destination + 8);
 	if (TP_UNLIKELY(tp_is_v4(in->destination)))
 		return TP_NOT_OURS; /* ::ffff:a.b.c.d on the wire is not the address a.b.c.d */
-	in->class_label = tp_get32(&ip->class_label);
-	in->ip_len = ip->payload_len;
-	in->ttl = ip->hop_limit;
-	in->tos = 0;
-	in->id = in->fragment = in->ip_checksum = (tp_be16){0};
 	return tp_parse_udp(pkt, l3 + TP_IPV6_LEN, tp_from_be16(ip->payload_len), in);
-}
-
-/* TP_RELAYED: `in` is filled. Anything else is a fate of TP_FATE_PASS. */
-static TP_INLINE enum tp_verdict tp_parse(const struct tp_packet *pkt, struct tp_headers *in)
-{
-	enum tp_verdict verdict;
-	tp_be16 type;
-
-	verdict = tp_parse_ethernet(pkt, in, &type);
-	if (verdict != TP_RELAYED)
-		return verdict;
-	if (tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV4)))
-		return tp_parse_ipv4(pkt, pkt->data + in->link_len, in);
-	if (tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV6)))
-		return tp_parse_ipv6(pkt, pkt->data + in->link_len, in);
-	return TP_NOT_OURS;
 }

@@ -39,23 +39,41 @@ static TP_INLINE enum tp_verdict tp_count_relayed(
 	return TP_RELAYED;
 }
 
+/* Compiled once for IPv4 and once for IPv6: neither carries the other's branches. */
+static TP_INLINE enum tp_verdict tp_relay_ip(struct tp_host *host, struct tp_packet *pkt,
+	const struct tp_config *config, struct tp_headers *in, bool v4)
+{
+	uint8_t *l3 = pkt->data + in->link_len;
+	struct tp_rewrite out;
+	enum tp_verdict verdict;
+
+	verdict = v4 ? tp_parse_ipv4(pkt, l3, in) : tp_parse_ipv6(pkt, l3, in);
+	if (verdict != TP_RELAYED)
+		return tp_count(host, verdict);
+	verdict = tp_find(host, pkt, config, in, &out);
+	if (verdict != TP_RELAYED)
+		return tp_count(host, verdict);
+	verdict = tp_apply(host, pkt, in, &out);
+	if (verdict != TP_RELAYED)
+		return tp_count(host, verdict);
+	return tp_count_relayed(host, &out);
+}
+
 static TP_INLINE enum tp_verdict tp_relay(struct tp_host *host, struct tp_packet *pkt)
 {
 	const struct tp_config *config = tp_host_config(host);
 	struct tp_headers in;
-	struct tp_rewrite out;
 	enum tp_verdict verdict;
+	tp_be16 type;
 
 	if (TP_UNLIKELY(!tp_is_enabled(host, config)))
 		return tp_count(host, TP_OFF);
-	verdict = tp_parse(pkt, &in);
+	verdict = tp_parse_ethernet(pkt, &in, &type);
 	if (verdict != TP_RELAYED)
 		return tp_count(host, verdict);
-	verdict = tp_find(host, pkt, config, &in, &out);
-	if (verdict != TP_RELAYED)
-		return tp_count(host, verdict);
-	verdict = tp_apply(host, pkt, &in, &out);
-	if (verdict != TP_RELAYED)
-		return tp_count(host, verdict);
-	return tp_count_relayed(host, &out);
+	if (TP_LIKELY(tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV4))))
+		return tp_relay_ip(host, pkt, config, &in, true);
+	if (tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV6)))
+		return tp_relay_ip(host, pkt, config, &in, false);
+	return tp_count(host, TP_NOT_OURS);
 }

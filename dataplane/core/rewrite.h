@@ -19,6 +19,22 @@ static TP_INLINE uint16_t tp_udp_len_out(const struct tp_rewrite *out)
 			  out->data_len);
 }
 
+/* What of a next hop has to be known after the old headers are gone. */
+struct tp_link {
+	uint64_t addresses;      /* both lie behind each other, there and in the frame: */
+	uint32_t addresses_rest; /* 8 bytes and 4 */
+	tp_be16 vlan;
+};
+
+/* The headers as they leave, as words in the order of the wire. */
+struct tp_outgoing {
+	uint64_t ip[2]; /* up to the addresses (IPv6), up to the destination (IPv4) */
+	uint64_t udp;
+	uint32_t channeldata; /* 0 = none */
+	const struct tp_local *local;
+	struct tp_link link;
+};
+
 /* A record that changes while it is copied counts as none: its packets go to the kernel. */
 static TP_INLINE bool tp_read_next_hop(
 	struct tp_host *host, uint32_t index, struct tp_next_hop *out)
@@ -36,172 +52,187 @@ static TP_INLINE bool tp_read_next_hop(
 }
 
 static TP_INLINE enum tp_verdict tp_check_rewrite(struct tp_host *host, struct tp_packet *pkt,
-	const struct tp_headers *in, struct tp_rewrite *out)
+	const struct tp_headers *in, const struct tp_rewrite *out, struct tp_outgoing *go)
 {
 	const struct tp_flow_value *value = &out->flow->value;
 	uint32_t ip_len = (in->v4 ? TP_IPV4_LEN : TP_IPV6_LEN) + (uint32_t)tp_udp_len_out(out);
+	struct tp_next_hop hop;
+	const uint8_t *macs =
+		(const uint8_t *)&hop + __builtin_offsetof(struct tp_next_hop, destination);
 
-	out->local = tp_host_local(host, value->local);
-	if (!out->local || tp_is_v4(value->remote) != in->v4 || tp_is_v4(out->local->ip) != in->v4)
+	go->local = tp_host_local(host, value->local);
+	if (!go->local || tp_is_v4(value->remote) != in->v4 || tp_is_v4(go->local->ip) != in->v4)
 		return TP_NO_NEXT_HOP;
 	if (out->direction == TP_CLIENT_TO_PEER && tp_is_forbidden(value->remote, in->v4))
 		return TP_FORBIDDEN;
-	if (in->ttl <= 1)
+	if (tp_ttl(in) <= 1)
 		return TP_TTL_EXPIRED;
-	if (!tp_read_next_hop(host, TP_READ_ONCE(out->flow->next_hop), &out->hop))
+	if (!tp_read_next_hop(host, TP_READ_ONCE(out->flow->next_hop), &hop))
 		return TP_NO_NEXT_HOP;
-	if (ip_len > out->hop.mtu)
+	if (ip_len > hop.mtu)
 		return TP_TOO_BIG;
-	return tp_host_reaches(host, pkt, &out->hop) ? TP_RELAYED : TP_NO_NEXT_HOP;
+	if (!tp_host_reaches(host, pkt, &hop))
+		return TP_NO_NEXT_HOP;
+	go->link.addresses = tp_get64(macs);
+	go->link.addresses_rest = tp_get32(macs + 8);
+	go->link.vlan = hop.vlan;
+	pkt->egress = hop.ifindex;
+	pkt->interface = hop.interface;
+	return TP_RELAYED;
+}
+
+/* DSCP, ECN and DF are kept; the identification is another one unless DF makes it meaningless. */
+static TP_INLINE void tp_make_ipv4(
+	const struct tp_headers *in, const struct tp_rewrite *out, struct tp_outgoing *go)
+{
+	uint64_t first = tp_get64(in->ip);      /* version, TOS, length, identification, fragment */
+	uint64_t second = tp_get64(in->ip + 8); /* TTL, protocol, checksum, source */
+	uint16_t len = tp_to_be16((uint16_t)(TP_IPV4_LEN + tp_udp_len_out(out))).be;
+	bool df = first >> 48 & tp_to_be16(0x4000).be;
+	uint16_t mix = df ? 0 : out->flow->id_mix;
+	uint16_t id = (uint16_t)(first >> 32);
+	uint32_t sum = out->flow->ip_sum_delta + (uint32_t)(id ^ mix) + tp_sum_minus(id);
+	uint64_t checksum;
+
+	if (TP_UNLIKELY(out->padding_len))
+		sum += tp_sum_minus(tp_to_be16(out->padding_len).be);
+	checksum = tp_checksum_add((uint16_t)(second >> 16), sum);
+	go->ip[0] = ((first & ~UINT64_C(0xffff0000)) | (uint64_t)len << 16) ^ (uint64_t)mix << 32;
+	go->ip[1] = ((second & 0xffff) - 1) | checksum << 16 |
+		    (go->local->ip[1] & ~UINT64_C(0xffffffff));
+}
+
+/* The traffic class is kept; the flow label is the flow's own (RFC 6437). */
+static TP_INLINE void tp_make_ipv6(
+	const struct tp_headers *in, const struct tp_rewrite *out, struct tp_outgoing *go)
+{
+	const uint32_t label = tp_to_be32(0x000fffff).be;
+	uint64_t first = tp_get64(in->ip); /* class, label, length, next header, hop limit */
+
+	first &= UINT64_C(0xffff0000ffffffff) & ~(uint64_t)label;
+	first |= (tp_to_be32(out->flow->label).be & label) |
+		 (uint64_t)tp_to_be16(tp_udp_len_out(out)).be << 32;
+	go->ip[0] = first - (UINT64_C(1) << 56);
+}
+
+/* 0 means "none" and stays; a sum of 0 is written as its other representation (RFC 768). */
+static TP_INLINE uint16_t tp_udp_checksum_out(
+	const struct tp_headers *in, const struct tp_rewrite *out)
+{
+	uint16_t checksum = tp_udp_checksum(in), len = tp_to_be16(out->data_len).be;
+	uint32_t sum = out->flow->sum_delta;
+
+	if (TP_UNLIKELY(checksum == 0))
+		return 0;
+	if (out->channel_in)
+		sum += tp_sum_minus(len);
+	if (out->flow->value.channel.be)
+		sum += len;
+	/* The length stands in the UDP header and in the pseudo header. */
+	if (TP_UNLIKELY(out->padding_len))
+		sum += out->padding_sum + 2 * tp_sum_minus(tp_to_be16(out->padding_len).be);
+	checksum = tp_checksum_add(checksum, sum);
+	return checksum ? checksum : 0xffff;
+}
+
+static TP_INLINE void tp_make_headers(
+	const struct tp_headers *in, const struct tp_rewrite *out, struct tp_outgoing *go)
+{
+	const struct tp_flow_value *value = &out->flow->value;
+
+	if (in->v4)
+		tp_make_ipv4(in, out, go);
+	else
+		tp_make_ipv6(in, out, go);
+	go->udp = tp_get32(&value->local_port) |
+		  (uint64_t)tp_to_be16(tp_udp_len_out(out)).be << 32 |
+		  (uint64_t)tp_udp_checksum_out(in, out) << 48;
+	go->channeldata = value->channel.be;
+	if (go->channeldata)
+		go->channeldata |= (uint32_t)tp_to_be16(out->data_len).be << 16;
 }
 
 /* After this the old headers are out of reach and the packet is bound to leave or to be dropped. */
 static TP_INLINE bool tp_make_room(struct tp_host *host, struct tp_packet *pkt,
-	const struct tp_headers *in, const struct tp_rewrite *out)
+	const struct tp_headers *in, const struct tp_rewrite *out, const struct tp_outgoing *go)
 {
-	uint32_t tail = in->trailer_len + out->padding_len;
-	int32_t growth = (out->hop.vlan.be ? TP_VLAN_LEN : 0) + TP_ETHERNET_LEN - in->link_len +
-			 (out->flow->value.channel.be ? TP_CHANNELDATA_LEN : 0) -
+	uint32_t tail = (uint32_t)(in->room - in->l4_len) + out->padding_len;
+	int32_t growth = (go->link.vlan.be ? TP_VLAN_LEN : 0) + TP_ETHERNET_LEN - in->link_len +
+			 (go->channeldata ? TP_CHANNELDATA_LEN : 0) -
 			 (out->channel_in ? TP_CHANNELDATA_LEN : 0);
 
-	if (tail && !tp_host_trim_tail(host, pkt, tail))
+	if (TP_UNLIKELY(tail) && !tp_host_trim_tail(host, pkt, tail))
 		return false;
 	return growth == 0 || tp_host_move_head(host, pkt, growth);
 }
 
-static TP_INLINE uint8_t *tp_write_link(
-	uint8_t *at, const struct tp_next_hop *hop, uint16_t ethertype)
+static TP_INLINE uint8_t *tp_write_link(uint8_t *at, const struct tp_link *link, uint16_t ethertype)
 {
-	const uint8_t *macs =
-		(const uint8_t *)hop + __builtin_offsetof(struct tp_next_hop, destination);
 	struct tp_ethernet *ethernet = (void *)at;
 	struct tp_vlan *vlan = (void *)(at + TP_ETHERNET_LEN);
 
-	/* Both addresses lie behind each other, there and here. */
-	tp_put64(at, tp_get64(macs));
-	tp_put32(at + 8, tp_get32(macs + 8));
+	tp_put64(at, link->addresses);
+	tp_put32(at + 8, link->addresses_rest);
 	ethernet->type = tp_to_be16(ethertype);
-	if (!hop->vlan.be)
+	if (TP_LIKELY(!link->vlan.be))
 		return at + TP_ETHERNET_LEN;
 	ethernet->type = tp_to_be16(TP_ETHERTYPE_VLAN);
-	vlan->tag = hop->vlan;
+	vlan->tag = link->vlan;
 	vlan->type = tp_to_be16(ethertype);
 	return at + TP_ETHERNET_LEN + TP_VLAN_LEN;
 }
 
-/* DSCP, ECN and DF are kept; the identification is another one unless DF makes it meaningless. */
-static TP_INLINE void tp_write_ipv4(
-	struct tp_ipv4 *ip, const struct tp_headers *in, const struct tp_rewrite *out)
+static TP_INLINE uint8_t *tp_write_ip(
+	uint8_t *at, bool v4, const struct tp_rewrite *out, const struct tp_outgoing *go)
 {
-	uint32_t source = (uint32_t)(out->local->ip[1] >> 32);
-	uint32_t destination = (uint32_t)(out->flow->value.remote[1] >> 32);
-	tp_be16 len = tp_to_be16((uint16_t)(TP_IPV4_LEN + tp_udp_len_out(out)));
-	bool df = in->fragment.be & tp_to_be16(0x4000).be;
-	tp_be16 id = {df ? in->id.be : (uint16_t)(in->id.be ^ out->flow->label)};
+	const uint64_t *remote = out->flow->value.remote;
 
-	ip->version_ihl = 0x45;
-	ip->tos = in->tos;
-	ip->len = len;
-	ip->id = id;
-	ip->fragment = in->fragment;
-	ip->ttl = (uint8_t)(in->ttl - 1);
-	ip->protocol = TP_PROTOCOL_UDP;
-	/* The TTL is the lower half of its word in memory: minus 1. */
-	ip->checksum = tp_checksum_add(in->ip_checksum,
-		tp_sum_minus16(1) + tp_sum_minus16(in->ip_len.be) + len.be +
-			tp_sum_minus16(in->id.be) + id.be +
-			tp_sum_minus32((uint32_t)(in->source[1] >> 32)) + source +
-			tp_sum_minus32((uint32_t)(in->destination[1] >> 32)) + destination);
-	tp_put32(&ip->source, source);
-	tp_put32(&ip->destination, destination);
-}
-
-/* The traffic class is kept; the flow label is the flow's own (RFC 6437). */
-static TP_INLINE void tp_write_ipv6(
-	struct tp_ipv6 *ip, const struct tp_headers *in, const struct tp_rewrite *out)
-{
-	const uint32_t label = tp_to_be32(0x000fffff).be;
-
-	tp_put32(&ip->class_label,
-		(in->class_label & ~label) | (tp_to_be32(out->flow->label).be & label));
-	ip->payload_len = tp_to_be16(tp_udp_len_out(out));
-	ip->next_header = TP_PROTOCOL_UDP;
-	ip->hop_limit = (uint8_t)(in->ttl - 1);
-	tp_put64(ip->source, out->local->ip[0]);
-	tp_put64(ip->source + 8, out->local->ip[1]);
-	tp_put64(ip->destination, out->flow->value.remote[0]);
-	tp_put64(ip->destination + 8, out->flow->value.remote[1]);
-}
-
-/* 0 means "none" and stays; a sum of 0 is written as its other representation (RFC 768). */
-static TP_INLINE tp_be16 tp_udp_checksum_out(
-	const struct tp_headers *in, const struct tp_rewrite *out)
-{
-	tp_be16 checksum = in->udp_checksum;
-	uint64_t sum = out->flow->sum_delta;
-
-	if (TP_UNLIKELY(checksum.be == 0))
-		return checksum;
-	/* The length stands in the UDP header and in the pseudo header. */
-	sum += 2 * (tp_to_be16(tp_udp_len_out(out)).be + tp_sum_minus16(in->udp_len.be));
-	if (out->channel_in)
-		sum += tp_sum_minus16(tp_to_be16(out->data_len).be) + out->padding_sum;
-	if (out->flow->value.channel.be)
-		sum += tp_to_be16(out->data_len).be;
-	checksum = tp_checksum_add(checksum, sum);
-	return checksum.be ? checksum : (tp_be16){0xffff};
-}
-
-static TP_INLINE void tp_write_udp(
-	struct tp_udp *udp, const struct tp_headers *in, const struct tp_rewrite *out)
-{
-	udp->source = out->flow->value.local_port;
-	udp->destination = out->flow->value.remote_port;
-	udp->len = tp_to_be16(tp_udp_len_out(out));
-	udp->checksum = tp_udp_checksum_out(in, out);
+	tp_put64(at, go->ip[0]);
+	if (v4) {
+		tp_put64(at + 8, go->ip[1]);
+		tp_put32(at + 16, (uint32_t)(remote[1] >> 32));
+		return at + TP_IPV4_LEN;
+	}
+	tp_put64(at + 8, go->local->ip[0]);
+	tp_put64(at + 16, go->local->ip[1]);
+	tp_put64(at + 24, remote[0]);
+	tp_put64(at + 32, remote[1]);
+	return at + TP_IPV6_LEN;
 }
 
 /* TP_NO_ROOM cannot happen here: it is how the bounds are shown to the BPF verifier. */
 static TP_INLINE enum tp_verdict tp_write(
-	struct tp_packet *pkt, const struct tp_headers *in, const struct tp_rewrite *out)
+	struct tp_packet *pkt, bool v4, const struct tp_rewrite *out, const struct tp_outgoing *go)
 {
-	struct tp_channeldata *header;
+	uint16_t len = TP_ETHERNET_LEN + (v4 ? TP_IPV4_LEN : TP_IPV6_LEN) + TP_UDP_LEN;
 	uint8_t *at = pkt->data;
-	uint16_t ip_len = in->v4 ? TP_IPV4_LEN : TP_IPV6_LEN;
 
-	if (at + TP_ETHERNET_LEN + TP_VLAN_LEN + ip_len + TP_UDP_LEN - TP_VLAN_LEN > pkt->end)
+	if (at + len > pkt->end)
 		return TP_NO_ROOM;
-	if (out->hop.vlan.be && at + TP_ETHERNET_LEN + TP_VLAN_LEN + ip_len + TP_UDP_LEN > pkt->end)
+	if (TP_UNLIKELY(go->link.vlan.be) && at + len + TP_VLAN_LEN > pkt->end)
 		return TP_NO_ROOM;
-	at = tp_write_link(at, &out->hop, in->v4 ? TP_ETHERTYPE_IPV4 : TP_ETHERTYPE_IPV6);
-	if (in->v4)
-		tp_write_ipv4((void *)at, in, out);
-	else
-		tp_write_ipv6((void *)at, in, out);
-	at += ip_len;
-	tp_write_udp((void *)at, in, out);
+	at = tp_write_link(at, &go->link, v4 ? TP_ETHERTYPE_IPV4 : TP_ETHERTYPE_IPV6);
+	at = tp_write_ip(at, v4, out, go);
+	tp_put64(at, go->udp);
 	at += TP_UDP_LEN;
-
-	if (!out->flow->value.channel.be)
+	if (!go->channeldata)
 		return TP_RELAYED;
 	if (at + TP_CHANNELDATA_LEN > pkt->end)
 		return TP_NO_ROOM;
-	header = (void *)at;
-	header->channel = out->flow->value.channel;
-	header->len = tp_to_be16(out->data_len);
+	tp_put32(at, go->channeldata);
 	return TP_RELAYED;
 }
 
 static TP_INLINE enum tp_verdict tp_apply(struct tp_host *host, struct tp_packet *pkt,
-	const struct tp_headers *in, struct tp_rewrite *out)
+	const struct tp_headers *in, const struct tp_rewrite *out)
 {
-	enum tp_verdict verdict = tp_check_rewrite(host, pkt, in, out);
+	struct tp_outgoing go;
+	enum tp_verdict verdict = tp_check_rewrite(host, pkt, in, out, &go);
 
 	if (TP_UNLIKELY(verdict != TP_RELAYED))
 		return verdict;
-	pkt->egress = out->hop.ifindex;
-	pkt->interface = out->hop.interface;
-	if (!tp_make_room(host, pkt, in, out))
+	tp_make_headers(in, out, &go);
+	if (!tp_make_room(host, pkt, in, out, &go))
 		return TP_NO_ROOM;
-	return tp_write(pkt, in, out);
+	return tp_write(pkt, in->v4, out, &go);
 }

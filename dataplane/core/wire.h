@@ -12,6 +12,9 @@
 
 #define TP_INLINE inline __attribute__((always_inline))
 
+/* Rare paths stay out of the common one's registers and cache lines. */
+#define TP_OUT_OF_LINE __attribute__((noinline, unused))
+
 #define TP_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define TP_UNLIKELY(x) __builtin_expect(!!(x), 0)
 

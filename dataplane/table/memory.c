@@ -31,8 +31,8 @@ int tp_shape_init(uint32_t capacity, uint32_t workers, struct tp_shape *out)
 		.regions =
 			{
 				[TP_REGION_CONFIG] = {"config", sizeof(struct tp_config), 1},
-				[TP_REGION_LOCALS] = {"locals", sizeof(struct tp_local),
-					TP_LOCALS_MAX},
+				[TP_REGION_LOCALS] = {"locals",
+					sizeof(struct tp_local) * TP_LOCALS_MAX, 1},
 				[TP_REGION_PORTS] = {"ports", sizeof(struct tp_ports),
 					TP_LOCALS_MAX},
 				[TP_REGION_BUCKETS] = {"buckets", sizeof(struct tp_bucket),
@@ -124,6 +124,8 @@ uint64_t tp_layout_hash(void)
 	MIX_MEMBER(tp_flow, next_hop);
 	MIX_MEMBER(tp_flow, sum_delta);
 	MIX_MEMBER(tp_flow, label);
+	MIX_MEMBER(tp_flow, id_mix);
+	MIX_MEMBER(tp_flow, ip_sum_delta);
 
 	MIX(sizeof(struct tp_bucket));
 	MIX(sizeof(struct tp_local));

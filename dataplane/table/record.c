@@ -67,6 +67,18 @@ static bool is_rewrite(uint8_t kind)
 	return kind == TP_FLOW_CHANNEL || kind == TP_FLOW_PEER;
 }
 
+/* What every packet of the flow would otherwise compute again. */
+static void set_constants(const struct tp_table *table, struct tp_flow *record)
+{
+	const struct tp_local *in = &table->locals[record->key.local];
+	const struct tp_local *out = &table->locals[record->value.local];
+
+	record->sum_delta = tp_flow_sum_delta(&record->key, &record->value, in, out);
+	record->label = label_of(table, &record->value);
+	if (is_mapped(record->value.remote))
+		record->ip_sum_delta = tp_flow_ip_sum_delta(&record->key, &record->value, in, out);
+}
+
 int tp_record_encode(
 	const struct tp_table *table, const struct tp_flow_spec *spec, struct tp_flow *out)
 {
@@ -90,9 +102,7 @@ int tp_record_encode(
 		record.value.local_port = tp_to_be16(spec->out.local_port);
 		record.value.channel = tp_to_be16(spec->out.channel);
 		record.value.local = spec->out.local;
-		record.sum_delta = tp_flow_sum_delta(&record.key, &record.value,
-			&table->locals[record.key.local], &table->locals[record.value.local]);
-		record.label = label_of(table, &record.value);
+		set_constants(table, &record);
 	}
 	*out = record;
 	return 0;

@@ -420,7 +420,7 @@ static int make_map(uint32_t value_size, uint32_t flags)
 {
 	struct bpf_map_create_opts options = {.sz = sizeof(options), .map_flags = flags};
 
-	return bpf_map_create(BPF_MAP_TYPE_ARRAY, "config", 4, value_size, 1, &options);
+	return bpf_map_create(BPF_MAP_TYPE_ARRAY, ".data.config", 4, value_size, 1, &options);
 }
 
 static void squat(enum squatter squatter, char path[128])

@@ -66,7 +66,12 @@ uint32_t bpf_redirect_ifindex(const struct bpf_runner *runner)
 static struct bpf_map *map_of(struct bpf_runner *runner, const char *name)
 {
 	struct bpf_map *map = bpf_object__find_map_by_name(runner->skeleton->obj, name);
+	char section[64];
 
+	if (!map) {
+		snprintf(section, sizeof(section), ".data.%s", name);
+		map = bpf_object__find_map_by_name(runner->skeleton->obj, section);
+	}
 	must(map != NULL, name);
 	return map;
 }

@@ -149,7 +149,7 @@ static bool map_is_ours(const struct tp_engine *engine, const char *name)
 	struct bpf_map_info left, ours;
 
 	return fd >= 0 && read_map_info(fd, &left) &&
-	       read_map_info(bpf_object__find_map_fd_by_name(engine->program->obj, name), &ours) &&
+	       read_map_info(bpf_map__fd(xdp_program_map(engine->program, name)), &ours) &&
 	       left.type == ours.type && left.key_size == ours.key_size &&
 	       left.value_size == ours.value_size && left.map_flags == ours.map_flags &&
 	       strcmp(left.name, ours.name) == 0;
@@ -209,7 +209,7 @@ static bool pin_is_ours(struct tp_engine *engine, const char *name)
 	}
 	if (strncmp(name, LINK_PREFIX, strlen(LINK_PREFIX)) == 0)
 		return take_leftover(&engine->pins, name);
-	if (bpf_object__find_map_fd_by_name(engine->program->obj, name) < 0)
+	if (!xdp_program_map(engine->program, name))
 		return false;
 	return map_is_ours(engine, name) && (strcmp(name, "config") != 0 || config_is_ours(engine));
 }
@@ -259,17 +259,17 @@ static int pin(const struct xdp_pins *pins, int fd, const char *name)
 	return bpf_obj_pin(fd, path);
 }
 
+static int pin_map(const struct tp_engine *engine, const char *name)
+{
+	return pin(&engine->pins, bpf_map__fd(xdp_program_map(engine->program, name)), name);
+}
+
 static int pin_program_and_maps(const struct tp_engine *engine)
 {
-	struct bpf_map *map;
-	int err = 0;
+	int err = pin_map(engine, "interfaces");
 
-	bpf_object__for_each_map(map, engine->program->obj)
-	{
-		/* .rodata and its like belong to the program alone. */
-		if (!err && !bpf_map__is_internal(map))
-			err = pin(&engine->pins, bpf_map__fd(map), bpf_map__name(map));
-	}
+	for (int i = 0; !err && i < TP_REGIONS; i++)
+		err = pin_map(engine, engine->memory.shape.regions[i].name);
 	return err ? err : pin(&engine->pins, xdp_program_fd(engine), PROGRAM_PIN);
 }
 

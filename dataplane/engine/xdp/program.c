@@ -16,11 +16,22 @@
 
 #define VERIFIER_LOG_SIZE (1 << 20)
 
+struct bpf_map *xdp_program_map(const struct turnpike_bpf *program, const char *name)
+{
+	struct bpf_map *map = bpf_object__find_map_by_name(program->obj, name);
+	char section[64];
+
+	if (map)
+		return map;
+	snprintf(section, sizeof(section), ".data.%s", name);
+	return bpf_object__find_map_by_name(program->obj, section);
+}
+
 static int set_sizes(struct turnpike_bpf *program, const struct tp_shape *shape)
 {
 	for (int i = 0; i < TP_REGIONS; i++) {
 		const struct tp_region_shape *region = &shape->regions[i];
-		struct bpf_map *map = bpf_object__find_map_by_name(program->obj, region->name);
+		struct bpf_map *map = xdp_program_map(program, region->name);
 
 		if (!map || bpf_map__value_size(map) != region->element_size)
 			return -EPROTO;
@@ -54,7 +65,7 @@ static int map_regions(struct tp_engine *engine, const struct tp_shape *shape)
 	engine->memory.shape = *shape;
 	for (int i = 0; i < TP_REGIONS; i++) {
 		const struct tp_region_shape *region = &shape->regions[i];
-		int fd = bpf_object__find_map_fd_by_name(engine->program->obj, region->name);
+		int fd = bpf_map__fd(xdp_program_map(engine->program, region->name));
 		void *p =
 			mmap(NULL, region_size(region), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 

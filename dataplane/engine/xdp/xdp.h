@@ -59,6 +59,9 @@ __attribute__((format(printf, 3, 4))) int xdp_refuse(
 int xdp_program_load(
 	struct tp_engine *engine, const struct tp_shape *shape, char reason[TP_REASON_SIZE]);
 int xdp_program_fd(const struct tp_engine *engine);
+
+/* A table's map by the table's name: that is its own name, or its section's (turnpike.bpf.c). */
+struct bpf_map *xdp_program_map(const struct turnpike_bpf *program, const char *name);
 int xdp_program_set_interfaces(struct tp_engine *engine, char reason[TP_REASON_SIZE]);
 /* Closes the descriptors; mappings, links and pins keep everything alive. */
 void xdp_program_close(struct tp_engine *engine);
