@@ -23,7 +23,6 @@ Everything has the name of this process in it; what crashed runs left behind is 
 
 import contextlib
 import ctypes
-import fcntl
 import glob
 import ipaddress
 import json
@@ -171,9 +170,9 @@ def eventually(condition, timeout=3, step=0.02):
 
 
 class Lab:
-    def __init__(self, tag=""):
+    def __init__(self):
         remove_leftovers()
-        base = f"{PREFIX}-{os.getpid()}{tag}"
+        base = f"{PREFIX}-{os.getpid()}"
         self.client = Namespace(f"{base}-client")
         self.server = Namespace(f"{base}-server")
         self.peer = Namespace(f"{base}-peer")
@@ -231,17 +230,29 @@ class Lab:
             run("ip", "netns", "del", namespace.name, check=False)
 
 
+def is_abandoned(name):
+    """Is tptest-PID-... of a process that is no more?"""
+    pid = name.split("-")[1]
+    return pid.isdigit() and not os.path.exists(f"/proc/{pid}")
+
+
 def remove_leftovers():
-    """Namespaces of runs that are no more, and the servers that live in them."""
+    """Namespaces and folders of runs that were killed, and the servers that live in them."""
     for path in glob.glob(f"/run/netns/{PREFIX}-*"):
         name = os.path.basename(path)
-        owner = int("".join(c for c in name.split("-")[1] if c.isdigit()) or 0)
-        if os.path.exists(f"/proc/{owner}"):
+        if not is_abandoned(name):
             continue
-        for pid in run("ip", "netns", "pids", name, check=False).stdout.split():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+        for number in (signal.SIGTERM, signal.SIGKILL):  # first so that it removes its pins
+            pids = run("ip", "netns", "pids", name, check=False).stdout.split()
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), number)
+            eventually(lambda: not any(os.path.exists(f"/proc/{p}") for p in pids), 2)
         run("ip", "netns", "del", name, check=False)
+    # Folders are shared with process namespaces in which our eyes see no owner: hence the hour.
+    for path in glob.glob(f"{tempfile.gettempdir()}/{PREFIX}-*"):
+        if is_abandoned(os.path.basename(path)) and time.time() - os.path.getmtime(path) > 3600:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 USERS = {
@@ -293,10 +304,11 @@ class Server:
 
     kind = "turnpiked"
 
-    def __init__(self, lab, engine, changes=None, wait=True):
+    def __init__(self, lab, engine, changes=None):
         self.lab = lab
         self.engine = engine
-        self.directory = tempfile.mkdtemp(prefix=f"{PREFIX}-")
+        self.directory = tempfile.mkdtemp(prefix=f"{PREFIX}-{os.getpid()}-",
+                                          dir=os.environ.get("TURNPIKE_SCRATCH"))
         os.chmod(self.directory, 0o777)
         self.config = configuration(self.directory, engine, changes)
         self.config_path = f"{self.directory}/turnpike.yaml"
@@ -305,7 +317,7 @@ class Server:
         self.ready = ""
         try:
             self.write_config()
-            self.start(wait)
+            self.start()
         except BaseException:
             self.stop()
             raise
@@ -315,14 +327,13 @@ class Server:
             json.dump(config or self.config, f, indent=1, ensure_ascii=False)
         os.chmod(self.config_path, 0o644)
 
-    def start(self, wait=True):
+    def start(self):
         with open(self.log_path, "ab") as log:
             self.log_start = log.tell()
             self.process = subprocess.Popen(
                 self.lab.server.command(program("turnpiked"), "-c", self.config_path),
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
-        if wait:
-            self.wait_ready()
+        self.wait_ready()
 
     def wait_ready(self, timeout=20):
         def is_ready():
@@ -420,7 +431,7 @@ class Coturn(Server):
 
     kind = "coturn"
 
-    def start(self, wait=True):
+    def start(self):
         c = self.config
         lines = ["no-tls", "no-dtls", "no-cli", "lt-cred-mech", f"realm={c['realm']}", "log-file=stdout",
                  "simple-log", "fingerprint", "verbose",

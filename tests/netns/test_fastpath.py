@@ -241,9 +241,13 @@ char _license[] __attribute__((section("license"), used)) = "GPL";
 
 @pytest.mark.fresh
 @covers("D25")
-def test_foreign_program_is_not_replaced(lab, server, tmp_path):
-    """Somebody else's program is there first: engine xdp says so and does not start."""
+def test_foreign_program_is_not_replaced(lab, server, client, p, tmp_path):
+    """
+    Somebody else's program is there first: engine xdp says so and does not start; engine auto
+    takes what is left and says why.
+    """
     server.halt()
+    good = server.config
     source = tmp_path / "foreign.c"
     source.write_text(FOREIGN)
     compiler = shutil.which("clang-14") or shutil.which("clang")
@@ -257,8 +261,20 @@ def test_foreign_program_is_not_replaced(lab, server, tmp_path):
             server.start()
         assert "to_client" in str(refusal.value)
         assert attached(lab.server, "to_client") == foreign
+        server.write_config({**good, "dataplane": {**good["dataplane"], "engine": "auto"}})
+        server.start()
+        status = server.ctl("status")
+        assert status["engine"] == "socket" and "to_client" in status["engine_reason"], status
+        assert attached(lab.server, "to_client") == foreign
+        c = client()
+        c.alloc()
+        c.bind(0x4000, p.address)
+        assert exchange(c, p, 50) == (0, 0)
+        c.close()
+        server.halt()
     finally:
         lab.server.run("ip", "link", "set", "to_client", "xdpdrv", "off")
+        server.write_config()
     server.start()
 
 

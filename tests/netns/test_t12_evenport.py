@@ -32,6 +32,8 @@ def test_pairs(client):
         second.alloc(attribute(TOKEN, token))
         assert second.relay == (first.relay[0], first.relay[1] + 1)
         assert client().allocate(attribute(TOKEN, token)).code == 508
+        second.refresh(0)
+        assert client().allocate(attribute(TOKEN, token)).code == 508
 
 
 @table("attributes, code",

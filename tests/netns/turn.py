@@ -14,7 +14,7 @@ import struct
 import time
 import zlib
 
-from harness import CLIENTS4, CLIENTS6, PORT, REALM, SERVER4, SERVER6, USERS, drain, receive
+from harness import CLIENTS4, PORT, REALM, SERVER4, SERVER6, USERS
 
 COOKIE = 0x2112A442
 
