@@ -388,6 +388,17 @@ class Server:
     def stats(self):
         return self.ctl("stats")
 
+    def map_ids(self):
+        """Of the BPF maps that the attached program uses."""
+        program = attached(self.lab.server, "to_client")
+        return set(json.loads(run("bpftool", "-j", "prog", "show", "id", str(program)).stdout)["map_ids"])
+
+    def pins(self):
+        """The folders of bpffs in which its maps are pinned."""
+        shown = json.loads(run("bpftool", "-j", "-f", "map", "show").stdout)
+        ids = self.map_ids()
+        return {os.path.dirname(pin) for m in shown if m["id"] in ids for pin in m.get("pinned", [])}
+
     @property
     def is_sanitized(self):
         """Built with AddressSanitizer, which keeps what was freed."""
@@ -600,6 +611,12 @@ class Tap:
 
     def __exit__(self, *_):
         self.close()
+
+
+def attached(namespace, device):
+    """The id of the XDP program on the device, or None."""
+    text = run("ip", "-n", namespace.name, "-d", "-j", "link", "show", device).stdout
+    return json.loads(text)[0].get("xdp", {}).get("prog", {}).get("id")
 
 
 def set_mtu(namespace, device, mtu):

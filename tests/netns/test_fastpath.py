@@ -133,7 +133,7 @@ def test_stopped_control_plane(bound, p, server):
     assert bound.refresh().code == 0
 
 
-@pytest.mark.config(limits={"channel_lifetime": "1 s", "permission_lifetime": "2 s"})
+@pytest.mark.config(limits={"channel_lifetime": "2 s", "permission_lifetime": "4 s"})
 @covers("DP-26-2", "TURN-12-3")
 def test_expiry_holds_while_stopped(client, p, server):
     c = client()
@@ -145,7 +145,7 @@ def test_expiry_holds_while_stopped(client, p, server):
     server.signal(signal.SIGSTOP)
     try:
         assert exchange(c, p, 100) == (0, 0)
-        time.sleep(max(0, start + 1.2 - time.monotonic()))
+        time.sleep(max(0, start + 2.2 - time.monotonic()))
         for _ in range(100):
             c.send_on(0x4000, b"late")
             p.send(b"late", c.relay)
@@ -172,11 +172,6 @@ def test_first_packet_after_each_of_a_thousand_binds(client, peer, server):
         p.send(b"%d" % n, c.relay)
         assert c.take_channel() == (0x4000 + n % 50, b"%d" % n)
     assert server.stats()["directions"]["client_to_peer"]["packets"] - before > 900
-
-
-def attached(namespace, device):
-    text = run("ip", "-n", namespace.name, "-d", "-j", "link", "show", device).stdout
-    return json.loads(text)[0].get("xdp", {}).get("prog", {}).get("id")
 
 
 @covers("D25")
@@ -282,11 +277,11 @@ def test_foreign_program_is_not_replaced(lab, server, client, p, tmp_path):
 @covers("DP-19-2")
 def test_pins_and_programs_go_with_the_server(lab, server, bound):
     assert attached(lab.server, "to_client") is not None
-    before = set(os.listdir("/sys/fs/bpf"))
+    pins = server.pins()
+    assert pins and all(map(os.path.isdir, pins))
     assert server.halt() == 0
     assert attached(lab.server, "to_client") is None
-    left = {n for n in os.listdir("/sys/fs/bpf") if n in before and n.startswith("turnpike-")}
-    assert not any(os.path.getmtime(f"/sys/fs/bpf/{n}") > time.time() - 60 for n in left)
+    assert not any(map(os.path.exists, pins))
     server.start()
 
 

@@ -207,7 +207,7 @@ def test_freed_port_rests(c):
         c.refresh(0)
 
 
-SHORT = pytest.mark.config(limits={"lifetime_default": "1 s", "lifetime_max": "2 s"})
+SHORT = pytest.mark.config(limits={"lifetime_default": "2 s", "lifetime_max": "2 s"})
 
 
 @SHORT
@@ -220,14 +220,13 @@ def test_expiry(client, peer, server):
     start = time.monotonic()
     c.perm(p.address[0])
     c.bind(0x4000, p.address)
-    last = start
-    while time.monotonic() < start + 0.8:
+    while time.monotonic() < start + 1.5:
         c.send_on(0x4000, b"up")
         p.send(b"down", c.relay)
         time.sleep(0.01)
     assert kept.refresh().code == 0
     assert len(drain(p.socket)) > 40 and len(drain(c.socket)) > 40
-    time.sleep(max(0, start + 1.2 - time.monotonic()))
+    time.sleep(max(0, start + 2.2 - time.monotonic()))
     p.send(b"late", c.relay)
     c.send_on(0x4000, b"late")
     c.send_to(p.address, b"late")

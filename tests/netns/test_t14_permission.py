@@ -37,7 +37,7 @@ def test_permission_of_another_allocation(client, p):
     assert p.silent() and b.silent() and p.silent()
 
 
-SHORT = pytest.mark.config(limits={"permission_lifetime": "1 s", "channel_lifetime": "2 s"})
+SHORT = pytest.mark.config(limits={"permission_lifetime": "2 s", "channel_lifetime": "4 s"})
 
 
 @SHORT
@@ -45,7 +45,7 @@ SHORT = pytest.mark.config(limits={"permission_lifetime": "1 s", "channel_lifeti
         "TURN-12.6-5", "DEC-7")
 def test_lifetimes(client, peer):
     """
-    Permissions of 1 s, channels of 2 s. Traffic extends neither; CreatePermission and ChannelBind
+    Permissions of 2 s, channels of 4 s. Traffic extends neither; CreatePermission and ChannelBind
     do. With the permission gone a bound channel carries data to the peer, but not back.
     """
     c, p, q = client(), peer(PEERS4[0]), peer(PEERS4[1])
@@ -65,14 +65,14 @@ def test_lifetimes(client, peer):
         got = [raw for raw, _ in drain(c.socket)]
         return *counts, sum(r[0] >= 0x40 for r in got), sum(r[0] < 0x40 for r in got)
 
-    assert min(until(0.8)) > 20
-    c.perm(q.address[0])  # until 1.8
-    until(1.25)
-    to_p, to_q, from_p, from_q = until(1.6)
+    assert min(until(1.5)) > 20
+    c.perm(q.address[0])  # until 3.5
+    until(2.3)
+    to_p, to_q, from_p, from_q = until(3)
     assert to_p > 5 and to_q > 5 and from_q > 5
     assert from_p == 0
-    until(2.3)
-    assert until(2.6) == (0, 0, 0, 0)
+    until(4.3)
+    assert until(4.6) == (0, 0, 0, 0)
     c.bind(0x4001, p.address)
     c.send_on(0x4001, b"again")
     assert p.take() == (b"again", c.relay)
@@ -86,9 +86,9 @@ def test_bind_refreshes_the_permission(client, peer):
     c, p = client(), peer()
     c.alloc()
     c.perm(p.address[0])
-    time.sleep(0.6)
+    time.sleep(1.2)
     c.bind(0x4000, p.address)
-    time.sleep(0.7)
+    time.sleep(1.2)
     q = peer()
     q.send(b"still permitted", c.relay)
     assert c.take_data() == (q.address, b"still permitted")

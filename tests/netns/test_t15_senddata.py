@@ -1,7 +1,5 @@
 """Send and Data indications (RFC 8656, section 11)."""
 
-import pytest
-
 from harness import *
 from rows import covers, table
 from turn import *

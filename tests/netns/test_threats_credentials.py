@@ -1,7 +1,5 @@
 """Credentials and what they protect (threats N01-N20); most rows are in t05, t06 and t24."""
 
-import pytest
-
 from harness import *
 from rows import covers, table
 from turn import *

@@ -44,9 +44,9 @@ def test_replies_per_source(lab, client):
         crowd.send(raws[0])
     for _ in range(20):
         assert known.refresh().code == 0
-    six = [client(f"2001:db8:1::{n}") for n in range(10, 14)]
+    six = [client(address) for address in CLIENTS6]
     for n in range(400):
-        six[n % 4].send(raws[0])
+        six[n % 10].send(raws[0])
     time.sleep(0.1)
     assert sum(len(drain(s.socket)) for s in six) <= 40  # one /64, one bucket
 
@@ -161,7 +161,6 @@ def test_answers_are_not_answered(c):
 def test_peers_without_permission(a, peer):
     a.perm(PEERS4[0])
     a.bind(0x4000, (PEERS4[1], 5001))
-    expected = []
     for address in PEERS4[:3]:
         for port in (5001, 5002):
             p = peer(address, port)
