@@ -240,6 +240,21 @@ static void op_policy(struct feed *feed, struct world *world)
 	turn_server_recheck_policy(world->server);
 }
 
+/* The machine gets another address, or another way to everybody. */
+static void op_netlink(struct feed *feed, struct world *world)
+{
+	struct policy_prefix never = {take_peer(feed), 0};
+	struct policy_locals locals = {.never = &never, .never_count = 1};
+
+	never.length = (uint8_t)(tp_addr_bytes_len(&never.ip) * 8);
+	never.ip.port = 0;
+	if (feed_u8(feed) & 1) {
+		MUST(policy_set_locals(world->policy, &locals) == 0);
+		turn_server_recheck_policy(world->server);
+	}
+	world_change_routes(feed_u8(feed) % 4);
+}
+
 static void op_trouble(struct feed *feed, struct world *world)
 {
 	static const int errors[] = {-EADDRINUSE, -EMFILE, -ENOMEM, -EACCES};
@@ -290,6 +305,9 @@ static void run_op(struct feed *feed, struct world *world)
 	case 20:
 	case 21:
 		op_again(world, c);
+		break;
+	case 23:
+		op_netlink(feed, world);
 		break;
 	case 22:
 		op_raw(feed, world, c);

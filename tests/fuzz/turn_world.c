@@ -7,22 +7,31 @@
 
 #define ANSWER_MAX 548
 
-/* Stands in for route/: a next hop that the remote's last byte tells. */
-static size_t followers;
+/* Stands in for route/: everybody who follows, and a next hop that the remote's last byte tells. */
+static LIST_HEAD(, route_user) followers = LIST_HEAD_INITIALIZER(followers);
 
 uint16_t route_follow(struct route *route, struct route_user *user, const struct tp_addr *remote,
 	const struct tp_addr *local)
 {
 	MUST(remote->family == local->family && !user->destination);
 	user->destination = (struct route_destination *)&followers;
-	followers++;
+	LIST_INSERT_HEAD(&followers, user, link);
 	return remote->ip[15];
 }
 
 void route_unfollow(struct route *route, struct route_user *user)
 {
-	followers -= user->destination ? 1 : 0;
+	if (user->destination)
+		LIST_REMOVE(user, link);
 	user->destination = NULL;
+}
+
+void world_change_routes(uint16_t next_hop)
+{
+	struct route_user *user;
+
+	LIST_FOREACH(user, &followers, link)
+		user->changed(user, next_hop);
 }
 
 static size_t place_of(const struct world *w, const struct tp_addr *address)
@@ -83,7 +92,9 @@ static void send_peer(void *context, struct alloc_relay *from, const struct tp_a
 	MUST(from->open && place_of(w, &from->address) != SIZE_MAX);
 	MUST(peer->family == from->address.family && peer->port != 0);
 	MUST(!tp_addr_equal(peer, &from->address));
-	MUST(alloc_find_permission(from, peer, w->now.mono_ns));
+	/* A channel outlives its permission towards the peer (RFC 8656, 12.6 and 12.7). */
+	MUST(alloc_find_permission(from, peer, w->now.mono_ns) ||
+		alloc_find_channel_to(from, peer, w->now.mono_ns));
 	MUST(policy_check(w->policy, peer, NULL) != POLICY_DENY);
 	MUST(data_len <= UINT16_MAX);
 	fuzz_touch(data, data_len);
@@ -138,7 +149,9 @@ static void grant_channel(void *context, struct alloc_channel *channel)
 	struct world *w = context;
 
 	MUST(place_of(w, &channel->relay->address) != SIZE_MAX);
-	MUST(alloc_find_permission(channel->relay, &channel->peer, w->now.mono_ns));
+	/* `flows` tells a grant from a refresh. */
+	MUST(channel->flows ||
+		alloc_find_permission(channel->relay, &channel->peer, w->now.mono_ns));
 	MUST(channel->number >= 0x4000 && channel->number <= 0x7fff);
 	flows_grant_channel(w->flows, channel);
 }
@@ -239,7 +252,7 @@ void world_begin(struct world *w, uint8_t choice)
 	w->now = (struct auth_now){tp_clock_now_ns() + TP_NS_PER_S, 1700000000};
 	choose_settings(w, choice);
 	make_clients(w);
-	make_table(w, choice & 8 ? 8 : 128);
+	make_table(w, choice & 16 ? 1 : 128);
 	w->auth = the_auth();
 	MUST(policy_new(&w->policy) == 0);
 	MUST(policy_add_rule(w->policy, false, "8.8.9.0/24", error) == 0);
@@ -252,7 +265,7 @@ void world_end(struct world *w)
 	w->asking = NULL;
 	turn_server_free(w->server);
 	policy_free(w->policy);
-	MUST(w->open_count == 0 && followers == 0);
+	MUST(w->open_count == 0 && LIST_EMPTY(&followers));
 	MUST(tp_table_live(w->table) == 0 && tp_table_unplaced(w->table) == 0);
 	flows_free(w->flows);
 	tp_table_destroy(w->table);
@@ -276,7 +289,11 @@ static void check_allocation(const struct world *w, const struct allocation *a)
 {
 	size_t permissions = 0, channels = 0;
 
+	struct alloc_traffic sent = {0}, received = {0};
+
 	MUST(alloc_has_relays(a));
+	flows_add_traffic(w->flows, a, &sent, &received);
+	MUST(sent.packets == 0 && received.packets == 0);
 	for (size_t i = 0; i < ALLOC_RELAYS; i++) {
 		const struct alloc_relay *relay = a->relays[i];
 

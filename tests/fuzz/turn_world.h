@@ -56,6 +56,8 @@ void world_end(struct world *w);
 void world_check(struct world *w);
 /* Flows and allocations say the same. */
 void world_audit(struct world *w);
+/* All destinations have another next hop. */
+void world_change_routes(uint16_t next_hop);
 void world_pass(struct world *w, uint64_t ns);
 
 /* The bytes end where the packet ends, but for the promised room. */
