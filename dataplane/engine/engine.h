@@ -55,6 +55,13 @@ struct tp_engine_ops {
 
 	/* Detaches, removes the pins, frees the memory. */
 	void (*stop)(struct tp_engine *engine);
+
+	/*
+	 * Before another engine starts: ends what a killed predecessor of this one left in
+	 * pin_dir, whose program would go on deciding about packets. 0: nothing is there now;
+	 * -EBUSY: it is alive, else -errno, and `reason` says so. NULL: leaves nothing behind.
+	 */
+	int (*clear)(const struct tp_engine_options *options, char reason[TP_REASON_SIZE]);
 };
 
 extern const struct tp_engine_ops tp_engine_socket;

@@ -413,6 +413,27 @@ static void test_take_over_in_another_mode(void **state)
 	assert_nothing_left();
 }
 
+/* Before another engine starts: the dead one's program would drop what it does not know. */
+static void test_clear(void **state)
+{
+	struct tp_engine_options options = options_for(both, 2);
+	struct tp_engine *engine;
+
+	assert_int_equal(tp_engine_xdp.clear(&options, reason), 0);
+	assert_nothing_left();
+	close(leave_a_dead_predecessor(false));
+	assert_int_not_equal(attached_id("tpa"), 0);
+	assert_int_equal(tp_engine_xdp.clear(&options, reason), 0);
+	assert_nothing_left();
+	/* One that lives is left alone. */
+	engine = must_start(&options);
+	assert_int_equal(tp_engine_xdp.clear(&options, reason), -EBUSY);
+	assert_int_not_equal(attached_id("tpa"), 0);
+	assert_int_equal(tp_engine_xdp.check(engine, reason), 0);
+	tp_engine_xdp.stop(engine);
+	assert_nothing_left();
+}
+
 /* Threat D03: what squats in the directory is refused and not touched. */
 enum squatter { WRONG_VALUE_SIZE, WRONG_FLAGS, UNKNOWN_NAME, MAP_AS_PROGRAM, OTHER_LAYOUT };
 
@@ -595,6 +616,7 @@ int main(void)
 		cmocka_unit_test(test_loss_is_told_once),
 		cmocka_unit_test(test_take_over_without_a_gap),
 		cmocka_unit_test(test_take_over_in_another_mode),
+		cmocka_unit_test(test_clear),
 		cmocka_unit_test(test_predecessor_in_another_network),
 		cmocka_unit_test(test_squatters),
 		cmocka_unit_test(test_without_privileges_after_start),

@@ -14,6 +14,8 @@
 #include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 int xdp_refuse(char reason[TP_REASON_SIZE], int err, const char *format, ...)
 {
@@ -263,6 +265,25 @@ static int check(struct tp_engine *engine, char reason[TP_REASON_SIZE])
 	return 0;
 }
 
+static int clear(const struct tp_engine_options *options, char reason[TP_REASON_SIZE])
+{
+	struct xdp_pins pins = {.dir_fd = -1};
+	struct stat st;
+	int err;
+
+	/* A directory of anybody else's is no predecessor's. */
+	if (lstat(options->pin_dir, &st) != 0 || !S_ISDIR(st.st_mode) ||
+		(st.st_uid != geteuid() && st.st_uid != options->owner_uid))
+		return 0;
+	err = xdp_pins_lock(&pins, options->pin_dir, options->owner_uid, reason);
+	if (!err)
+		err = xdp_pins_clear(&pins, reason);
+	if (!err)
+		rmdir(pins.path);
+	xdp_pins_close(&pins);
+	return err;
+}
+
 const struct tp_engine_ops tp_engine_xdp = {
 	.name = "xdp",
 	.start = start,
@@ -270,4 +291,5 @@ const struct tp_engine_ops tp_engine_xdp = {
 	.interfaces = interfaces,
 	.check = check,
 	.stop = stop,
+	.clear = clear,
 };

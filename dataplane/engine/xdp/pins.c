@@ -27,6 +27,7 @@
 #define BPFFS         "/sys/fs/bpf"
 #define PROGRAM_PIN   "program"
 #define LINK_PREFIX   "link-"
+#define SECTION       ".data."
 #define PATH_SIZE     (4096 + 64)
 #define OUR_NAME      "turnpike"
 #define LOCK_ATTEMPTS 10
@@ -294,6 +295,42 @@ static void end_leftovers(struct xdp_pins *pins)
 			xdp_link_end(&pins->leftovers[i].fd);
 	}
 	pins->leftovers_count = 0;
+}
+
+/* Of whatever version: a link or program of our name, or a map pinned under its own. */
+static bool is_predecessors(struct xdp_pins *pins, const char *name)
+{
+	TP_AUTO_CLOSE int fd = -1;
+	struct bpf_map_info map;
+	size_t skip;
+
+	if (strncmp(name, LINK_PREFIX, strlen(LINK_PREFIX)) == 0)
+		return take_leftover(pins, name);
+	fd = open_pin(pins, name);
+	if (strcmp(name, PROGRAM_PIN) == 0)
+		return program_is_ours(fd);
+	if (fd < 0 || !read_map_info(fd, &map))
+		return false;
+	/* The kernel keeps 15 characters, of which a section's name takes six. */
+	skip = strncmp(map.name, SECTION, strlen(SECTION)) == 0 ? strlen(SECTION) : 0;
+	return map.name[skip] && strncmp(name, map.name + skip, strlen(map.name + skip)) == 0;
+}
+
+int xdp_pins_clear(struct xdp_pins *pins, char reason[TP_REASON_SIZE])
+{
+	TP_CLEANUP(cleanup_dir) DIR *dir = list(pins);
+	const char *name;
+	int err = 0;
+
+	while (dir && (name = next_name(dir))) {
+		if (is_predecessors(pins, name))
+			unlinkat(pins->dir_fd, name, 0);
+		else
+			err = xdp_refuse(reason, -EEXIST,
+				"%s/%s is not ours; it is left alone: remove it", pins->path, name);
+	}
+	end_leftovers(pins);
+	return err;
 }
 
 int xdp_pins_write(struct tp_engine *engine, uint32_t owner_uid, char reason[TP_REASON_SIZE])

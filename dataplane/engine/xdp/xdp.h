@@ -82,6 +82,9 @@ int xdp_pins_lock(
 	struct xdp_pins *pins, const char *path, uint32_t owner_uid, char reason[TP_REASON_SIZE]);
 int xdp_pins_inspect(struct tp_engine *engine, char reason[TP_REASON_SIZE]);
 int xdp_pins_write(struct tp_engine *engine, uint32_t owner_uid, char reason[TP_REASON_SIZE]);
+/* Ends and removes what a predecessor left, of whatever version; -EEXIST: some of it is not ours,
+ * and still there. */
+int xdp_pins_clear(struct xdp_pins *pins, char reason[TP_REASON_SIZE]);
 void xdp_pins_remove(struct xdp_pins *pins);
 void xdp_pins_close(struct xdp_pins *pins);
 
