@@ -188,7 +188,8 @@ static void session_begin(struct server *server, struct event_base *base, int fd
 	LIST_INSERT_HEAD(&server->sessions, session, link);
 	server->sessions_count++;
 	bufferevent_setcb(session->stream, on_data, on_data, on_event, session);
-	bufferevent_setwatermark(session->stream, EV_READ, 0, SERVER_LINE_MAX + 1);
+	/* No watermark: libevent 2.1 crashes there when memory is short, and session_work() looks.
+	 */
 	bufferevent_set_timeouts(session->stream, &idle, &unread);
 	bufferevent_enable(session->stream, EV_READ | EV_WRITE);
 }
