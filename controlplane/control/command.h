@@ -5,9 +5,10 @@
 #include "control.h"
 #include "rpc.h"
 
-/* Lists longer than that are asked for explicitly: the event loop also relays packets. */
+/* Longer lists are asked for explicitly, and never so long that the event loop, which also relays
+ * packets, stops for seconds: whoever may only look could ask for them again and again. */
 #define COMMAND_LIST_DEFAULT 10000
-#define COMMAND_LIST_MAX     10000000
+#define COMMAND_LIST_MAX     100000
 
 extern const struct rpc_method command_status;
 extern const struct rpc_method command_stats;
