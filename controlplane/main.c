@@ -286,6 +286,15 @@ static int start_events(struct turnpike *t)
 	return 0;
 }
 
+/* Its words would go to stderr by themselves: unescaped, unlimited, and waiting for its reader. */
+static void log_libevent(int severity, const char *text)
+{
+	static struct tp_log_limit limit;
+
+	if (severity >= EVENT_LOG_WARN && tp_log_allowed(&limit))
+		tp_warning("libevent: %s", text);
+}
+
 static int start(struct turnpike *t)
 {
 	struct privileges_target target;
@@ -367,6 +376,7 @@ static int run(struct config *config)
 
 	signal(SIGPIPE, SIG_IGN);
 	hold_signals(SIG_BLOCK);
+	event_set_log_callback(log_libevent);
 	err = start(&t);
 	if (!err) {
 		say_ready(&t);
