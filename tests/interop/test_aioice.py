@@ -42,9 +42,11 @@ asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))
 """
 
 
-@table("user", ("aioice", "alice"), ("aioice", "\u30de\u30c8\u30ea\u30c3\u30af\u30b9"))
-def test_relayed_candidates_only(lab, server, user):
-    done = run(*lab.client.command("timeout", "40", sys.executable, "-c", AGENTS, SERVER4, user,
+@table("user, address",
+       ("aioice", "alice", SERVER4), ("aioice", "alice", SERVER6),
+       ("aioice", "\u30de\u30c8\u30ea\u30c3\u30af\u30b9", SERVER4))
+def test_relayed_candidates_only(lab, server, user, address):
+    done = run(*lab.client.command("timeout", "40", sys.executable, "-c", AGENTS, address, user,
                                    USERS[user], "300"), check=False)
     assert done.stdout.strip() == "exchanged 600", done.stderr[-3000:]
     assert eventually(lambda: server.ctl("status").get("allocations", 0) == 0, 3)

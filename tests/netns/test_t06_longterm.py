@@ -297,7 +297,7 @@ def test_another_users_allocation(client, method, extra, peer):
     owner.alloc()
     thief = client(user="bob", sock=owner.socket)
     assert thief.request(method, extra).code == 441
-    thief.user = "nobody"
+    assert thief.allocate().code == 437
     assert owner.refresh().code == 0
     owner.send_on(0x4000, b"no channel")
     p = peer(PEERS4[0], 1000)

@@ -106,6 +106,7 @@ def test_each_family_has_its_own_life(client, peer):
     c.alloc(attribute(AAF, V6))
     relay = {":" in r[0]: r for r in c.relays}
     c.bind(0x4000, p4.address)
+    assert c.channel_bind(0x4000, p6.address).code == 400
     c.bind(0x4001, p6.address)
     c.send_on(0x4000, b"four")
     c.send_on(0x4001, b"six")

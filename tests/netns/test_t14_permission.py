@@ -163,12 +163,14 @@ def test_too_many_in_one_request(client, p):
     assert p.silent() and c.silent()
 
 
-@covers("TURN-14-P1", "P14", "DP-26-5", "D16")
-def test_relay_to_relay(client, lab):
+@table("addresses, family",
+       ("TURN-14-P1+P14+DP-26-5+D16", CLIENTS4, V4), ("TURN-14-P1+P14+DP-26-5+D16", CLIENTS6, V6),
+       ("TURN-14-P1+P14", CLIENTS4, V6))
+def test_relay_to_relay(client, lab, addresses, family):
     """Both clients behind the same relay: inside the server, nothing on the wire."""
-    a, b = client(), client(CLIENTS4[1])
-    a.alloc()
-    b.alloc()
+    a, b = client(addresses[0]), client(addresses[1])
+    a.alloc(attribute(RAF, family))
+    b.alloc(attribute(RAF, family))
     a.perm(b.relay[0])
     b.perm(a.relay[0])
     with Tap(lab.peer) as tap:
@@ -185,7 +187,7 @@ def test_relay_to_relay(client, lab):
             b.send_on(0x4001, b"back %d" % n)
             assert a.take_channel() == (0x4000, b"back %d" % n)
         assert a.silent() and b.silent()
-        assert not tap.frames(lambda f: f.source == RELAY4)
+        assert not tap.frames(lambda f: f.source == a.relay[0])
 
 
 @covers("P14")

@@ -150,7 +150,11 @@ OVERLAPPING = pytest.mark.config(peers={
            ("192.168.7.1", False), ("192.168.8.1", False), ("127.0.0.1", False),
            ("2001:db8:1:1::9", True), ("2001:db8:2::10", False), ("2001:db8:2:1::1", True),
            ("9.9.9.9", False), ("9.10.0.1", True), ("::1", False), ("fe80::1", False),
-           ("169.254.169.254", False), ("203.0.113.254", False), ("8.8.8.8", True))))
+           ("169.254.169.254", False), ("203.0.113.254", False), ("8.8.8.8", True),
+           # No rule can allow these, "::/0" least of all.
+           ("64:ff9b::a9fe:a9fe", False), ("64:ff9b:1::1", False), ("2002:a9fe:a9fe::1", False),
+           ("2001:0:1::1", False), ("::ffff:10.0.0.1", False), ("::10.0.0.1", False),
+           ("::ffff:0:10.0.0.1", False), ("ff02::1", False), ("fd00::1", False))))
 def test_longest_prefix_wins(both_here, server, address, allowed):
     explained = server.ctl("policy", "explain", address)
     assert explained["allowed"] == allowed and explained["rule"], explained
