@@ -8,6 +8,7 @@
 
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
+#include <sys/mman.h>
 
 static struct links links;
 
@@ -88,14 +89,37 @@ static size_t whole(const uint8_t *data, size_t size)
 	return at;
 }
 
+#define ROOM (UINT32_C(1) << 20)
+
+/* A copy that ends at a page nobody may touch: ASan does not see what libmnl reads. */
+static const uint8_t *at_the_edge(const uint8_t *data, size_t size)
+{
+	static uint8_t *room;
+
+	if (!room) {
+		room = mmap(NULL, ROOM + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			-1, 0);
+		MUST(room != MAP_FAILED && mprotect(room + ROOM, 4096, PROT_NONE) == 0);
+	}
+	return memcpy(room + ROOM - NLMSG_ALIGN(size), data, size);
+}
+
+static void read_messages(const uint8_t *data, size_t size)
+{
+	size_t len = whole(data, size);
+
+	if (len > 0 && len <= ROOM)
+		mnl_cb_run(at_the_edge(data, len), len, 0, 0, each, NULL);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const uint32_t interfaces[] = {2, 3};
 
 	MUST(links_init(&links, interfaces, COUNT(interfaces)) == 0);
-	mnl_cb_run(data, whole(data, size), 0, 0, each, NULL);
+	read_messages(data, size);
 	links_expect_all(&links);
-	mnl_cb_run(data, whole(data, size / 2), 0, 0, each, NULL);
+	read_messages(data, size / 2);
 	links_drop_unseen(&links);
 	links_clear(&links);
 	return 0;

@@ -126,6 +126,12 @@ def links():
     yield message(24, struct.pack("=BBBBBBBBI", 2, 0, 0, 0, 254, 0, 0, 1, 0) + attr(9, hop + hop))
     yield message(24, struct.pack("=BBBBBBBBI", 2, 0, 0, 0, 254, 0, 0, 1, 0)
                   + attr(18, struct.pack("=H", 10) + bytes(16)))
+    # The last attribute is too short.
+    link = struct.pack("=BxHiII", 0, 1, 2, up, 0)
+    for kind in (1, 4, 5, 18):
+        yield message(16, link + attr(kind, b""))
+    for kind in (4, 5, 8, 9, 18):
+        yield message(24, struct.pack("=BBBBBBBBI", 2, 0, 0, 0, 254, 0, 0, 1, 0) + attr(kind, b""))
 
 
 def sessions():
