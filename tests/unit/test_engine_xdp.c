@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/if_link.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
@@ -22,6 +23,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -413,6 +415,50 @@ static void test_take_over_in_another_mode(void **state)
 	assert_nothing_left();
 }
 
+static void drop_rights(void)
+{
+	const uint32_t rights = 1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH |
+				1u << CAP_FOWNER | 1u << CAP_SYS_ADMIN;
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct caps[2];
+
+	if (syscall(SYS_capget, &header, caps) != 0)
+		_exit(2);
+	caps[0].effective &= ~rights;
+	caps[0].permitted &= ~rights;
+	if (syscall(SYS_capset, &header, caps) != 0)
+		_exit(3);
+}
+
+/* As under the service file: the pins are the other user's, and root has few capabilities. */
+static void test_take_over_with_few_rights(void **state)
+{
+	struct tp_engine_options options = options_for(both, 2);
+	struct tp_engine *engine;
+	int status;
+	pid_t child;
+
+	options.owner_uid = NOBODY;
+	close(leave_a_dead_predecessor(false));
+	assert_int_equal(chown(PIN_DIR, NOBODY, (gid_t)-1), 0);
+	child = fork();
+	if (child == 0) {
+		drop_rights();
+		if (tp_engine_xdp.start(&options, &engine, reason) != 0) {
+			print_message("%s\n", reason);
+			_exit(4);
+		}
+		/* stop() is the other user's. */
+		if (setresuid(NOBODY, NOBODY, NOBODY) != 0)
+			_exit(5);
+		tp_engine_xdp.stop(engine);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_nothing_left();
+}
+
 /* Before another engine starts: the dead one's program would drop what it does not know. */
 static void test_clear(void **state)
 {
@@ -616,6 +662,7 @@ int main(void)
 		cmocka_unit_test(test_loss_is_told_once),
 		cmocka_unit_test(test_take_over_without_a_gap),
 		cmocka_unit_test(test_take_over_in_another_mode),
+		cmocka_unit_test(test_take_over_with_few_rights),
 		cmocka_unit_test(test_clear),
 		cmocka_unit_test(test_predecessor_in_another_network),
 		cmocka_unit_test(test_squatters),

@@ -20,6 +20,7 @@
 #include <linux/magic.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/fsuid.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -68,14 +69,31 @@ static bool same_file(int fd, const char *path)
 	       a.st_dev == b.st_dev;
 }
 
+/* A predecessor has given the directory to the user it became: root without CAP_DAC_OVERRIDE (as
+ * the service file has it) may open it as that user only. */
+static int open_dir(const char *path, uint32_t owner_uid)
+{
+	const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	int fd = open(path, flags), err;
+
+	if (fd >= 0 || errno != EACCES || geteuid() != 0)
+		return fd;
+	setfsuid(owner_uid);
+	fd = open(path, flags);
+	err = errno;
+	setfsuid(0);
+	errno = err;
+	return fd;
+}
+
 /* -EAGAIN: the directory was removed between our looking and our locking. */
-static int make_and_lock(struct xdp_pins *pins)
+static int make_and_lock(struct xdp_pins *pins, uint32_t owner_uid)
 {
 	TP_AUTO_CLOSE int fd = -1;
 
 	if (mkdir(pins->path, 0700) != 0 && errno != EEXIST)
 		return -errno;
-	fd = open(pins->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	fd = open_dir(pins->path, owner_uid);
 	if (fd < 0)
 		return errno == ENOENT ? -EAGAIN : -errno;
 	if (flock(fd, LOCK_EX | LOCK_NB) != 0)
@@ -92,8 +110,9 @@ static int refuse_foreign_directory(
 {
 	struct stat st = {0};
 
+	/* It is ours again until xdp_pins_write() gives it away. */
 	if (fstat(pins->dir_fd, &st) == 0 && (st.st_uid == geteuid() || st.st_uid == owner_uid) &&
-		fchmod(pins->dir_fd, 0700) == 0)
+		fchown(pins->dir_fd, geteuid(), (gid_t)-1) == 0 && fchmod(pins->dir_fd, 0700) == 0)
 		return 0;
 	close(TP_TAKE_FD(pins->dir_fd));
 	return xdp_refuse(
@@ -111,7 +130,7 @@ int xdp_pins_lock(
 		return xdp_refuse(reason, -ENAMETOOLONG, "the pin directory's name is too long");
 	err = -EAGAIN;
 	for (int i = 0; err == -EAGAIN && i < LOCK_ATTEMPTS; i++)
-		err = make_and_lock(pins);
+		err = make_and_lock(pins, owner_uid);
 	if (err == -EWOULDBLOCK)
 		return xdp_refuse(reason, -EBUSY, "another turnpiked is running with %s", path);
 	if (err)
@@ -181,17 +200,31 @@ static bool program_is_ours(int fd)
 	       strcmp(info.name, OUR_NAME) == 0;
 }
 
+/* Opening a program by its id takes CAP_SYS_ADMIN; the one that is pinned beside is found without.
+ */
+static bool program_id_is_ours(const struct xdp_pins *pins, uint32_t id)
+{
+	TP_AUTO_CLOSE int pinned = open_pin(pins, PROGRAM_PIN), by_id = -1;
+	struct bpf_prog_info info = {0};
+	uint32_t size = sizeof(info);
+
+	if (program_is_ours(pinned) && bpf_obj_get_info_by_fd(pinned, &info, &size) == 0 &&
+		info.id == id)
+		return true;
+	by_id = bpf_prog_get_fd_by_id(id);
+	return program_is_ours(by_id);
+}
+
 static bool take_leftover(struct xdp_pins *pins, const char *name)
 {
-	TP_AUTO_CLOSE int fd = open_pin(pins, name), program = -1;
+	TP_AUTO_CLOSE int fd = open_pin(pins, name);
 	struct bpf_link_info info = {0};
 	uint32_t size = sizeof(info);
 
 	if (fd < 0 || !is_kind(fd, "bpf-link") || bpf_obj_get_info_by_fd(fd, &info, &size) != 0 ||
 		info.type != BPF_LINK_TYPE_XDP)
 		return false;
-	program = bpf_prog_get_fd_by_id(info.prog_id);
-	if (!program_is_ours(program) || pins->leftovers_count == TP_INTERFACES_MAX)
+	if (!program_id_is_ours(pins, info.prog_id) || pins->leftovers_count == TP_INTERFACES_MAX)
 		return false;
 	pins->leftovers[pins->leftovers_count++] = (struct xdp_leftover){
 		.fd = TP_TAKE_FD(fd),
@@ -323,12 +356,15 @@ int xdp_pins_clear(struct xdp_pins *pins, char reason[TP_REASON_SIZE])
 	int err = 0;
 
 	while (dir && (name = next_name(dir))) {
-		if (is_predecessors(pins, name))
-			unlinkat(pins->dir_fd, name, 0);
-		else
+		if (!is_predecessors(pins, name))
 			err = xdp_refuse(reason, -EEXIST,
 				"%s/%s is not ours; it is left alone: remove it", pins->path, name);
+		else if (strcmp(name, PROGRAM_PIN) != 0)
+			unlinkat(pins->dir_fd, name, 0);
 	}
+	/* Last: it tells which links are ours. */
+	if (!err)
+		unlinkat(pins->dir_fd, PROGRAM_PIN, 0);
 	end_leftovers(pins);
 	return err;
 }
