@@ -46,7 +46,8 @@ struct request {
 	char name[1024];
 	size_t name_len;
 	bool name_known, name_honest; /* a password goes with it; and nothing is odd about it */
-	bool realm_right, nonce_right;
+	bool realm_right, realm_odd;  /* odd: the input's, which may be right as well */
+	bool nonce_right;
 	bool algorithms_right; /* or left out */
 	enum auth_algorithm algorithm;
 	char password[64];
@@ -123,6 +124,7 @@ static void put_realm(struct request *r, struct feed *feed)
 	uint8_t which = feed_u8(feed) % 8;
 
 	r->realm_right = which < 6;
+	r->realm_odd = which == 6;
 	if (which < 5)
 		stun_put(&r->w, STUN_ATTR_REALM, REALM, strlen(REALM));
 	else if (which == 5)
@@ -236,7 +238,7 @@ static void check(const struct request *r, const struct auth_now *now, size_t le
 		MUST(is_empty(&id));
 		return;
 	}
-	MUST(r->signed_right && r->realm_right && r->name_known);
+	MUST(r->signed_right && (r->realm_right || r->realm_odd) && r->name_known);
 	MUST(code == STUN_STALE_NONCE || r->nonce_right);
 	check_admitted(&m, &id);
 	/* Whoever holds an allocation goes on with its key, whenever the name ends (REST-7). */

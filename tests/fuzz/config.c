@@ -10,14 +10,15 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-static char directory[] = "/tmp/turnpike-fuzz-XXXXXX";
+static char directory[] = "config-XXXXXX";
 static const char *const files[] = {"turnpike.yaml", "users", "secrets"};
 
 static void clean(void)
 {
 	for (size_t i = 0; i < COUNT(files); i++)
 		unlink(files[i]);
-	rmdir(directory);
+	if (chdir("..") == 0)
+		rmdir(directory);
 }
 
 /* In a folder of its own: users_file and secrets_file are relative to it. */

@@ -38,7 +38,7 @@ static const struct rpc_service service = {methods, COUNT(methods), NULL};
 
 static struct event_base *base;
 static struct server *server;
-static char path[] = "/tmp/turnpike-fuzz-XXXXXX/control";
+static char path[] = "rpc-XXXXXX/control";
 
 static void clean(void)
 {
