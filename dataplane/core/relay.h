@@ -26,7 +26,7 @@ static TP_INLINE enum tp_verdict tp_count_relayed(
 	struct tp_host *host, const struct tp_rewrite *out)
 {
 	struct tp_worker_counters *worker = tp_host_worker(host);
-	struct tp_flow_counters *flow = tp_host_flow_counters(host, out->slot);
+	struct tp_flow_counters *flow = out->counters;
 
 	if (worker) {
 		worker->packets[out->direction]++;
