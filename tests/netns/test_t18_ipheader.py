@@ -152,6 +152,20 @@ def test_ipv4_options(pair):
         assert frame and not frame.options and frame.valid
 
 
+@covers("D10", "DP-26-7")
+def test_options_that_look_like_udp(pair):
+    """Where a header of 20 bytes would end, options pose as UDP and ChannelData: not relayed."""
+    one = pair(*FAMILIES[0])
+    rest = udp_packet(one.c.address, one.c.server, b"whatever")
+    length = 12 + len(rest)
+    options = struct.pack("!HHHHHH", one.c.address[1], one.c.server[1], length, 0, 0x4000, length - 12)
+    packet = ipv4(one.c.address[0], one.c.server[0], rest, options=options)
+    one.at_peer.frames()
+    one.at_client.send(ethernet(packet, "client", "to_client"))
+    assert one.c.silent() and one.p.silent()
+    assert not one.at_peer.frames(lambda f: f.source == RELAY4)
+
+
 @covers("XLAT-4.1-1", "D10")
 def test_source_route(pair):
     one = pair(*FAMILIES[0])
