@@ -30,8 +30,9 @@ void flows_close_relay(struct flows *flows, struct alloc_relay *relay);
 /*
  * PERMISSION; CHANNEL + PEER. Refreshing moves the expiry of what is there: PEER ends with the
  * earlier of channel and permission (RFC 8656, 12.7), so granting a permission moves the PEER flows
- * of its address too. None outlasts its relay: when that is refreshed, grant them again. A flow that finds no slot is served by the sockets: its relay port becomes
- * TP_PORT_SLOW until none of its flows is missing (refreshing and sweeping try again).
+ * of its address too. None outlasts its relay: when that is refreshed, grant them again. A flow
+ * that finds no slot is served by the sockets: its relay port becomes TP_PORT_SLOW until none of
+ * its flows is missing (refreshing and sweeping try again).
  *
  * A channel between IPv4 and IPv6 has its flows like any other, only their next hop is never
  * followed and stays TP_NO_NEXT_HOP_YET: the data plane finds them, checks their expiry, and hands
