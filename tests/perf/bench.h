@@ -8,6 +8,7 @@
 #define BENCH_LISTENER_PORT 3478
 #define BENCH_PEER_PORT     10000 /* channel n of an allocation leads to this port + n */
 #define BENCH_PEER_PORTS    5000
+#define BENCH_PEERS         32 /* channel n leads to the host n % 32 addresses further on */
 
 enum { BENCH_SENT, BENCH_RECEIVED, BENCH_COUNTERS };
 

@@ -88,6 +88,8 @@ static void send_request(struct load *l, struct client *c)
 	bool bind = c->step == BIND;
 	struct tp_addr peer = tp_addr_with_port(&l->peer, (uint16_t)(BENCH_PEER_PORT + c->channel));
 
+	/* Peers are hosts, not ports of one host. */
+	peer.ip[15] = (uint8_t)(peer.ip[15] + c->channel % BENCH_PEERS);
 	stun_begin(&w, bytes, sizeof(bytes), STUN_REQUEST,
 		bind ? STUN_METHOD_CHANNEL_BIND : STUN_METHOD_ALLOCATE, NULL);
 	memcpy(c->transaction, bytes + 8, sizeof(c->transaction));
