@@ -29,7 +29,7 @@
 
 enum { EXIT_CLEAN = 0, EXIT_RUNTIME = 1, EXIT_USAGE = 2 };
 
-#define SIGNALS 5
+#define SIGNALS 4
 
 struct turnpike {
 	struct config *config;
@@ -255,7 +255,7 @@ static void on_signal(evutil_socket_t signal, short what, void *arg)
 	tp_warning("SIGHUP: reloading is not implemented yet, nothing was changed");
 }
 
-static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
+static const int signals[SIGNALS] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
 
 /* Held back while starting: nothing must end us between pinning programs and minding signals. */
 static void hold_signals(int how)
@@ -263,7 +263,7 @@ static void hold_signals(int how)
 	sigset_t set;
 
 	sigemptyset(&set);
-	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+	for (size_t i = 0; i < SIGNALS; i++)
 		sigaddset(&set, signals[i]);
 	sigprocmask(how, &set, NULL);
 }
@@ -277,7 +277,7 @@ static int start_events(struct turnpike *t)
 	if (!t->route_event || !t->second_event || event_add(t->route_event, NULL) < 0 ||
 		event_add(t->second_event, &second) < 0)
 		return fail("events", -ENOMEM);
-	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+	for (size_t i = 0; i < SIGNALS; i++) {
 		t->signal_events[i] = evsignal_new(t->base, signals[i], on_signal, t);
 		if (!t->signal_events[i] || event_add(t->signal_events[i], NULL) < 0)
 			return fail("signals", -ENOMEM);
