@@ -35,7 +35,7 @@ TABLE(ports, struct tp_ports);
 TABLE(buckets, struct tp_bucket);
 TABLE(flows, struct tp_flow);
 TABLE(next_hops, struct tp_next_hop);
-TABLE(flow_counters, struct tp_flow_counters);
+TABLE(policers, struct tp_policer);
 TABLE(workers, struct tp_worker_counters);
 
 struct {
@@ -85,14 +85,9 @@ static TP_INLINE const struct tp_bucket *tp_host_bucket(struct tp_host *host, ui
 	return LOOK_UP(buckets, bucket);
 }
 
-static TP_INLINE const struct tp_flow *tp_host_flow(struct tp_host *host, uint32_t slot)
+static TP_INLINE struct tp_flow *tp_host_flow(struct tp_host *host, uint32_t slot)
 {
 	return LOOK_UP(flows, slot);
-}
-
-static TP_INLINE struct tp_flow_counters *tp_host_flow_counters(struct tp_host *host, uint32_t slot)
-{
-	return LOOK_UP(flow_counters, slot);
 }
 
 static TP_INLINE const struct tp_next_hop *tp_host_next_hop(struct tp_host *host, uint32_t index)

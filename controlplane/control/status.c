@@ -52,7 +52,7 @@ static json_t *run_status(const void *context, const json_t *params, struct rpc_
 		"warnings", describe_warnings(deps));
 }
 
-/* Relayed packets are counted by direction only (dataplane/core/flow.h). */
+/* Relayed packets are counted by direction only, through a hairpin in both (core/flow.h). */
 static json_t *describe_verdicts(const struct tp_worker_counters *c)
 {
 	static const char *const names[] = {
@@ -60,7 +60,8 @@ static json_t *describe_verdicts(const struct tp_worker_counters *c)
 		TP_VERDICTS(X)
 #undef X
 	};
-	uint64_t relayed = c->packets[TP_CLIENT_TO_PEER] + c->packets[TP_PEER_TO_CLIENT];
+	uint64_t relayed = tp_worker_direction(c, TP_CLIENT_TO_PEER).packets +
+			   tp_worker_direction(c, TP_PEER_TO_CLIENT).packets - c->hairpins;
 	json_t *verdicts = json_object();
 
 	for (size_t i = 0; i < TP_VERDICT_COUNT; i++) {
@@ -73,10 +74,11 @@ static json_t *describe_verdicts(const struct tp_worker_counters *c)
 
 static json_t *describe_directions(const struct tp_worker_counters *c)
 {
-	return json_pack("{s:o, s:o}", "client_to_peer",
-		command_traffic(c->packets[TP_CLIENT_TO_PEER], c->bytes[TP_CLIENT_TO_PEER]),
-		"peer_to_client",
-		command_traffic(c->packets[TP_PEER_TO_CLIENT], c->bytes[TP_PEER_TO_CLIENT]));
+	struct tp_flow_counters sent = tp_worker_direction(c, TP_CLIENT_TO_PEER);
+	struct tp_flow_counters received = tp_worker_direction(c, TP_PEER_TO_CLIENT);
+
+	return json_pack("{s:o, s:o}", "client_to_peer", command_traffic(sent.packets, sent.bytes),
+		"peer_to_client", command_traffic(received.packets, received.bytes));
 }
 
 static json_t *describe_workers(const struct tp_table *table)

@@ -7,16 +7,16 @@
  * no ChannelData header. IPv4 is v4-mapped; local addresses are indexes into the locals table.
  *
  * Publishing rules: a record is immutable while it can be matched, except single aligned words
- * (expires, next_hop). Insert: value, then the key's addresses, then the key's `ident` word
- * (release), last the tag. Remove: clear the ident word first; the slot rests until every reader
- * has passed and only then is it reused.
+ * (expires, next_hop, peer_hop). Insert: value, then the key's addresses, then the key's `ident`
+ * word (release), last the tag. Remove: clear the ident word first; the slot rests until every
+ * reader has passed and only then is it reused.
  */
 #pragma once
 
 #include "wire.h"
 
 #define TP_MAGIC       UINT32_C(0x74704b31) /* "tpK1" */
-#define TP_ABI_VERSION 1
+#define TP_ABI_VERSION 2
 
 #define TP_LOCALS_MAX      32
 #define TP_NEXT_HOPS_MAX   4096
@@ -46,11 +46,22 @@ enum tp_flow_kind {
 	TP_FLOW_NONE = 0,
 	TP_FLOW_CHANNEL,    /* client's ChannelData -> peer (RFC 8656, 12.6) */
 	TP_FLOW_PEER,       /* that peer's datagrams -> ChannelData (RFC 8656, 12.7) */
-	TP_FLOW_PERMISSION, /* any port of a permitted peer address; remote port 0 (RFC 8656, 9) */
+	TP_FLOW_PERMISSION, /* any port of a permitted peer address; remote port 0 (RFC 8656, 9):
+			       that peer's datagrams -> Data; the right to Send there */
 	TP_FLOW_CLIENT,     /* a client's 5-tuple that has an allocation (RFC 8656, 3.2) */
 };
 
 enum tp_direction { TP_CLIENT_TO_PEER, TP_PEER_TO_CLIENT, TP_DIRECTIONS };
+
+/* Families of what comes in and what leaves. */
+enum tp_pair { TP_V4_TO_V4, TP_V6_TO_V6, TP_V4_TO_V6, TP_V6_TO_V4, TP_PAIRS };
+
+static TP_INLINE enum tp_pair tp_pair_of(bool v4_in, bool v4_out)
+{
+	if (v4_in == v4_out)
+		return v4_in ? TP_V4_TO_V4 : TP_V6_TO_V6;
+	return v4_in ? TP_V4_TO_V6 : TP_V6_TO_V4;
+}
 
 struct tp_flow_key {
 	uint64_t remote[2];
@@ -66,15 +77,40 @@ struct tp_flow_key {
 	};
 };
 
+/* A relayed transport address of a client, as its CLIENT flow names it. */
+struct tp_relay_ref {
+	tp_be16 port;
+	uint8_t local;
+	uint8_t used; /* 0 = the allocation has none of this family */
+	uint32_t zero;
+};
+
+/* The peer is a relayed address of this server: look up (this relay, that relay) again. */
+#define TP_FLOW_HAIRPIN 1
+
 struct tp_flow_value {
-	uint64_t remote[2];
+	union {
+		uint64_t remote[2];
+		struct tp_relay_ref relays[2]; /* CLIENT: IPv4, IPv6; nothing else is set then */
+	};
 	tp_be16 local_port; /* these two as in the UDP header that leaves */
 	tp_be16 remote_port;
 	tp_be16 channel;
 	uint8_t local;
-	uint8_t flags; /* none yet; HAIRPIN comes here */
+	uint8_t flags; /* TP_FLOW_HAIRPIN: CHANNEL and PERMISSION */
 };
 
+/* A flow arrives on one queue, so each has one writer: plain adds. Sends count at CLIENT. */
+struct tp_flow_counters {
+	uint64_t packets;
+	uint64_t bytes; /* UDP payload as the peer sees it */
+};
+
+/*
+ * Two cache lines side by side, which processors fetch in pairs: the first is all that a look-up
+ * reads and, expiry and next hop aside, never changes; the second is what is written per packet and
+ * what only the rarer ways need.
+ */
 struct tp_flow {
 	struct tp_flow_key key;
 	struct tp_flow_value value;
@@ -85,6 +121,7 @@ struct tp_flow {
 	 * One's complement sum of what the rewrite always changes under the UDP checksum: new
 	 * addresses, ports and channel number minus the old ones, and the ChannelData header that
 	 * the two lengths gain or lose. What differs by packet is the data's length and padding.
+	 * Right for every pair of families. CHANNEL and PEER only.
 	 */
 	uint16_t sum_delta;
 	union {
@@ -95,19 +132,17 @@ struct tp_flow {
 			uint16_t ip_sum_delta;
 		};
 	};
-};
+
+	struct tp_flow_counters counters;
+	uint32_t policer;  /* of the allocation: index into the policers; 0 = no limit */
+	uint16_t peer_hop; /* PERMISSION: next hop to the peer, for Send; next_hop: to the client */
+	uint16_t zero[21];
+} __attribute__((aligned(128)));
 
 /* 16 bits of the hash per slot, 0 = empty: small enough to stay in cache at 10^6 flows. */
 struct tp_bucket {
 	uint16_t tags[TP_BUCKET_SLOTS];
 } __attribute__((aligned(16)));
-
-/* Beside the flow, by slot: a flow arrives on one queue, so each cell has one writer: plain adds.
- */
-struct tp_flow_counters {
-	uint64_t packets;
-	uint64_t bytes; /* UDP payload as the peer sees it */
-};
 
 struct tp_local {
 	uint64_t ip[2]; /* v4-mapped or IPv6, network order */
@@ -148,20 +183,38 @@ struct tp_config {
 	uint32_t bucket_mask; /* number of buckets - 1 */
 	uint32_t locals;      /* entries in use */
 	uint16_t channel_max; /* 0x4fff; 0x7ffe for RFC 5766 clients */
-	uint16_t zero[3];
-	uint64_t salt[3]; /* key of tp_flow_hash(): secret */
+	uint16_t zero;
+	uint32_t byte_ns;    /* the bandwidth limit: ns a byte of data, in 1/1024; 0 = none */
+	uint64_t salt[3];    /* key of tp_flow_hash(): secret */
+	uint64_t backlog_ns; /* how far ahead of its rate an allocation may send */
+};
+
+/*
+ * One allocation's bandwidth, each direction by itself: the time up to which what it has sent is
+ * paid for (GCRA, ITU-T I.371). Several readers and the slow path move it: compare-and-swap.
+ */
+struct tp_policer {
+	uint64_t paid_until_ns[TP_DIRECTIONS]; /* CLOCK_MONOTONIC */
 };
 
 struct tp_worker_counters {
-	uint64_t verdicts[TP_VERDICT_CELLS]; /* packets by enum tp_verdict; RELAYED is in directions
-					      */
-	uint64_t packets[TP_DIRECTIONS];
-	uint64_t bytes[TP_DIRECTIONS]; /* UDP payload as the peer sees it */
+	uint64_t verdicts[TP_VERDICT_CELLS]; /* packets by enum tp_verdict; RELAYED: see relayed */
+	struct tp_flow_counters relayed[TP_DIRECTIONS][TP_PAIRS];
+	uint64_t hairpins; /* of those: packets that counted once in each direction */
+
+	/* Polling workers only. */
+	uint64_t bursts;  /* that brought packets */
+	uint64_t polls;   /* all of them */
+	uint64_t busy_ns; /* spent on bursts that brought packets */
+	uint64_t up_ns;   /* since the worker began */
+	uint64_t epoch;   /* odd while a burst is worked on: records are held; even between */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct tp_flow_key) == 24, "three words");
 _Static_assert(sizeof(struct tp_flow_value) == 24, "three words");
-_Static_assert(sizeof(struct tp_flow) == 64, "one cache line");
+_Static_assert(sizeof(struct tp_relay_ref) == 8, "two beside each other are an address");
+_Static_assert(sizeof(struct tp_flow) == 128, "a pair of cache lines");
+_Static_assert(__builtin_offsetof(struct tp_flow, counters) == 64, "the second line");
 _Static_assert(sizeof(struct tp_bucket) == 16, "four buckets a cache line");
 _Static_assert(sizeof(struct tp_next_hop) == 32, "two a cache line");
 

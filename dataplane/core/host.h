@@ -19,9 +19,7 @@ static TP_INLINE uint64_t tp_host_layout(struct tp_host *host); /* tp_layout_has
 static TP_INLINE const struct tp_local *tp_host_local(struct tp_host *host, uint32_t local);
 static TP_INLINE const struct tp_ports *tp_host_ports(struct tp_host *host, uint32_t local);
 static TP_INLINE const struct tp_bucket *tp_host_bucket(struct tp_host *host, uint32_t bucket);
-static TP_INLINE const struct tp_flow *tp_host_flow(struct tp_host *host, uint32_t slot);
-static TP_INLINE struct tp_flow_counters *tp_host_flow_counters(
-	struct tp_host *host, uint32_t slot);
+static TP_INLINE struct tp_flow *tp_host_flow(struct tp_host *host, uint32_t slot);
 static TP_INLINE const struct tp_next_hop *tp_host_next_hop(struct tp_host *host, uint32_t index);
 
 /* The counters that only this CPU or worker writes. */

@@ -10,18 +10,18 @@
 
 struct tp_host {
 	const struct tp_config *config;
-	const struct tp_local *locals;   /* TP_LOCALS_MAX */
-	const struct tp_ports *ports;    /* TP_LOCALS_MAX */
-	const struct tp_bucket *buckets; /* config->bucket_mask + 1 */
-	const struct tp_flow *flows;     /* TP_BUCKET_SLOTS per bucket */
-	struct tp_flow_counters *flow_counters;
+	const struct tp_local *locals;       /* TP_LOCALS_MAX */
+	const struct tp_ports *ports;        /* TP_LOCALS_MAX */
+	const struct tp_bucket *buckets;     /* config->bucket_mask + 1 */
+	struct tp_flow *flows;               /* TP_BUCKET_SLOTS per bucket */
 	const struct tp_next_hop *next_hops; /* TP_NEXT_HOPS_MAX */
+	struct tp_policer *policers;
+	uint32_t policers_count;
 	struct tp_worker_counters *worker;
 	const uint32_t *interfaces; /* ifindex by tp_next_hop.interface; 0 = no such interface */
 	uint64_t layout;            /* tp_layout_hash() */
 	uint32_t ticks;             /* now; read once a burst */
-
-	uint8_t *room; /* first byte of the frame's buffer: how far its head may move */
+	uint64_t now_ns;            /* likewise: CLOCK_MONOTONIC */
 };
 
 static TP_INLINE const struct tp_config *tp_host_config(struct tp_host *host)
@@ -49,14 +49,9 @@ static TP_INLINE const struct tp_bucket *tp_host_bucket(struct tp_host *host, ui
 	return &host->buckets[bucket];
 }
 
-static TP_INLINE const struct tp_flow *tp_host_flow(struct tp_host *host, uint32_t slot)
+static TP_INLINE struct tp_flow *tp_host_flow(struct tp_host *host, uint32_t slot)
 {
 	return &host->flows[slot];
-}
-
-static TP_INLINE struct tp_flow_counters *tp_host_flow_counters(struct tp_host *host, uint32_t slot)
-{
-	return &host->flow_counters[slot];
 }
 
 static TP_INLINE const struct tp_next_hop *tp_host_next_hop(struct tp_host *host, uint32_t index)
@@ -84,7 +79,7 @@ static TP_INLINE bool tp_host_reaches(
 
 static TP_INLINE bool tp_host_move_head(struct tp_host *host, struct tp_packet *pkt, int32_t growth)
 {
-	if (growth > pkt->data - host->room)
+	if (growth > pkt->data - pkt->room)
 		return false;
 	pkt->data -= growth;
 	return true;

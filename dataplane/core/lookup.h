@@ -26,9 +26,7 @@
 #endif
 
 struct tp_rewrite {
-	const struct tp_flow *flow;
-	uint32_t slot;
-	struct tp_flow_counters *counters; /* of the flow */
+	struct tp_flow *flow; /* only its counters are ours to write */
 	enum tp_direction direction;
 	uint16_t data_len;    /* application data */
 	uint16_t padding_len; /* ChannelData padding behind it, taken off */
@@ -151,8 +149,8 @@ static TP_INLINE bool tp_is_flow(const struct tp_flow *flow, const struct tp_flo
 	return flow->key.remote[1] == key->remote[1] && flow->key.remote[0] == key->remote[0];
 }
 
-static TP_INLINE const struct tp_flow *tp_find_in_bucket(struct tp_host *host, uint32_t index,
-	uint16_t tag, const struct tp_flow_key *key, uint32_t *slot)
+static TP_INLINE struct tp_flow *tp_find_in_bucket(
+	struct tp_host *host, uint32_t index, uint16_t tag, const struct tp_flow_key *key)
 {
 	const struct tp_bucket *bucket = tp_host_bucket(host, index);
 	uint64_t match;
@@ -161,54 +159,41 @@ static TP_INLINE const struct tp_flow *tp_find_in_bucket(struct tp_host *host, u
 		return NULL;
 	match = tp_tags_equal(bucket, tag);
 	for (int i = 0; i < TP_BUCKET_SLOTS && match; i++, match &= match - 1) {
-		const struct tp_flow *flow;
+		struct tp_flow *flow =
+			tp_host_flow(host, index * TP_BUCKET_SLOTS + tp_lowest_slot(match));
 
-		*slot = index * TP_BUCKET_SLOTS + tp_lowest_slot(match);
-		flow = tp_host_flow(host, *slot);
 		if (flow && TP_LIKELY(tp_is_flow(flow, key)))
 			return flow;
 	}
 	return NULL;
 }
 
-static TP_INLINE const struct tp_flow *tp_find_flow(struct tp_host *host,
-	const struct tp_config *config, const struct tp_flow_key *key, uint32_t *slot)
+static TP_INLINE struct tp_flow *tp_find_flow(
+	struct tp_host *host, const struct tp_config *config, const struct tp_flow_key *key)
 {
 	struct tp_place place =
 		tp_place_of(tp_flow_hash(key, config->salt), TP_READ_ONCE(config->bucket_mask));
-	const struct tp_flow *flow;
+	struct tp_flow *flow;
 
-	flow = tp_find_in_bucket(host, place.bucket[0], place.tag, key, slot);
+	flow = tp_find_in_bucket(host, place.bucket[0], place.tag, key);
 	if (flow)
 		return flow;
-	return tp_find_in_bucket(host, place.bucket[1], place.tag, key, slot);
+	return tp_find_in_bucket(host, place.bucket[1], place.tag, key);
 }
 
 /* The same for a second, rarer question about the packet. */
-static TP_OUT_OF_LINE const struct tp_flow *tp_find_other(
+static TP_OUT_OF_LINE struct tp_flow *tp_find_other(
 	struct tp_host *host, uint64_t remote0, uint64_t remote1, uint64_t ident)
 {
 	const struct tp_config *config = tp_host_config(host);
 	struct tp_flow_key key = {.remote = {remote0, remote1}, .ident = ident};
-	uint32_t slot;
 
-	return config ? tp_find_flow(host, config, &key, &slot) : NULL;
+	return config ? tp_find_flow(host, config, &key) : NULL;
 }
 
 static TP_INLINE bool tp_is_expired(struct tp_host *host, const struct tp_flow *flow)
 {
 	return tp_host_ticks(host) >= TP_READ_ONCE(flow->expires);
-}
-
-/*
- * The flow and its counters are two cache lines that both hang on the slot alone: touched now, the
- * second is fetched along with the first and not after it.
- */
-static TP_INLINE void tp_fetch_counters(struct tp_host *host, struct tp_rewrite *out)
-{
-	out->counters = tp_host_flow_counters(host, out->slot);
-	if (out->counters)
-		(void)TP_READ_ONCE(out->counters->packets);
 }
 
 /* A flow may exist that found no slot: then only the control plane can tell. */
@@ -275,10 +260,9 @@ static TP_INLINE enum tp_verdict tp_find_channel(struct tp_host *host, const str
 		return TP_PADDED;
 
 	key = tp_key_of(in, local, TP_FLOW_CHANNEL, header->channel);
-	out->flow = tp_find_flow(host, config, &key, &out->slot);
+	out->flow = tp_find_flow(host, config, &key);
 	if (TP_UNLIKELY(!out->flow))
 		return tp_without_channel(host, config, in, local);
-	tp_fetch_counters(host, out);
 	if (tp_is_expired(host, out->flow))
 		return TP_EXPIRED;
 	out->direction = TP_CLIENT_TO_PEER;
@@ -301,9 +285,8 @@ static TP_INLINE enum tp_verdict tp_find_peer(struct tp_host *host, const struct
 	struct tp_flow_key key = tp_key_of(in, local, TP_FLOW_PEER, (tp_be16){0});
 	const struct tp_flow *permission;
 
-	out->flow = tp_find_flow(host, config, &key, &out->slot);
+	out->flow = tp_find_flow(host, config, &key);
 	if (TP_LIKELY(out->flow && !tp_is_expired(host, out->flow))) {
-		tp_fetch_counters(host, out);
 		out->direction = TP_PEER_TO_CLIENT;
 		out->channel_in = false;
 		out->data_len = (uint16_t)(in->udp_len - TP_UDP_LEN);

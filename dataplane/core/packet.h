@@ -13,6 +13,10 @@ struct tp_packet {
 	uint8_t *end;     /* one past the last byte */
 	uint32_t ingress; /* ifindex */
 
+	/* Of the buffer around it, where the host's buffers are plain memory (host_native.h). */
+	uint8_t *room;     /* first byte: how far the head may move to the front */
+	uint8_t *room_end; /* one past the last byte: likewise for the tail */
+
 	/* Where a relayed packet goes: of its next hop. */
 	uint32_t egress;    /* ifindex */
 	uint32_t interface; /* place in the engine's list of interfaces */

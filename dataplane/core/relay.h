@@ -22,20 +22,20 @@ static TP_INLINE enum tp_verdict tp_count(struct tp_host *host, enum tp_verdict 
 	return verdict;
 }
 
+static TP_INLINE void tp_add(struct tp_flow_counters *counters, uint32_t bytes)
+{
+	counters->packets++;
+	counters->bytes += bytes;
+}
+
 static TP_INLINE enum tp_verdict tp_count_relayed(
-	struct tp_host *host, const struct tp_rewrite *out)
+	struct tp_host *host, const struct tp_rewrite *out, enum tp_pair pair)
 {
 	struct tp_worker_counters *worker = tp_host_worker(host);
-	struct tp_flow_counters *flow = out->counters;
 
-	if (worker) {
-		worker->packets[out->direction]++;
-		worker->bytes[out->direction] += out->data_len;
-	}
-	if (flow) {
-		flow->packets++;
-		flow->bytes += out->data_len;
-	}
+	if (worker)
+		tp_add(&worker->relayed[out->direction][pair], out->data_len);
+	tp_add(&out->flow->counters, out->data_len);
 	return TP_RELAYED;
 }
 
@@ -56,7 +56,7 @@ static TP_INLINE enum tp_verdict tp_relay_ip(struct tp_host *host, struct tp_pac
 	verdict = tp_apply(host, pkt, in, &out);
 	if (verdict != TP_RELAYED)
 		return tp_count(host, verdict);
-	return tp_count_relayed(host, &out);
+	return tp_count_relayed(host, &out, tp_pair_of(v4, v4));
 }
 
 static TP_INLINE enum tp_verdict tp_relay(struct tp_host *host, struct tp_packet *pkt)

@@ -38,10 +38,10 @@ int tp_shape_init(uint32_t capacity, uint32_t workers, struct tp_shape *out)
 				[TP_REGION_BUCKETS] = {"buckets", sizeof(struct tp_bucket),
 					slots / TP_BUCKET_SLOTS},
 				[TP_REGION_FLOWS] = {"flows", sizeof(struct tp_flow), slots},
-				[TP_REGION_FLOW_COUNTERS] = {"flow_counters",
-					sizeof(struct tp_flow_counters), slots},
 				[TP_REGION_NEXT_HOPS] = {"next_hops", sizeof(struct tp_next_hop),
 					TP_NEXT_HOPS_MAX},
+				[TP_REGION_POLICERS] = {"policers", sizeof(struct tp_policer),
+					capacity},
 				[TP_REGION_WORKERS] = {"workers", sizeof(struct tp_worker_counters),
 					workers},
 			},
@@ -103,7 +103,9 @@ uint64_t tp_layout_hash(void)
 	MIX(TP_VERDICT_CELLS);
 	MIX(TP_VERDICT_COUNT);
 	MIX(TP_TICK_SHIFT);
-	MIX(TP_FLOW_PERMISSION);
+	MIX(TP_FLOW_CLIENT);
+	MIX(TP_DIRECTIONS);
+	MIX(TP_PAIRS);
 	MIX(TP_PORT_LISTENER);
 
 	MIX(sizeof(struct tp_flow));
@@ -114,6 +116,7 @@ uint64_t tp_layout_hash(void)
 	MIX_MEMBER(tp_flow, key.local);
 	MIX_MEMBER(tp_flow, key.kind);
 	MIX_MEMBER(tp_flow, value.remote);
+	MIX_MEMBER(tp_flow, value.relays);
 	MIX_MEMBER(tp_flow, value.remote_port);
 	MIX_MEMBER(tp_flow, value.local_port);
 	MIX_MEMBER(tp_flow, value.channel);
@@ -126,13 +129,21 @@ uint64_t tp_layout_hash(void)
 	MIX_MEMBER(tp_flow, label);
 	MIX_MEMBER(tp_flow, id_mix);
 	MIX_MEMBER(tp_flow, ip_sum_delta);
+	MIX_MEMBER(tp_flow, counters.packets);
+	MIX_MEMBER(tp_flow, counters.bytes);
+	MIX_MEMBER(tp_flow, policer);
+	MIX_MEMBER(tp_flow, peer_hop);
+
+	MIX(sizeof(struct tp_relay_ref));
+	MIX_MEMBER(tp_relay_ref, port);
+	MIX_MEMBER(tp_relay_ref, local);
+	MIX_MEMBER(tp_relay_ref, used);
 
 	MIX(sizeof(struct tp_bucket));
 	MIX(sizeof(struct tp_local));
 	MIX(sizeof(struct tp_ports));
-	MIX(sizeof(struct tp_flow_counters));
-	MIX_MEMBER(tp_flow_counters, packets);
-	MIX_MEMBER(tp_flow_counters, bytes);
+	MIX(sizeof(struct tp_policer));
+	MIX_MEMBER(tp_policer, paid_until_ns);
 
 	MIX(sizeof(struct tp_next_hop));
 	MIX_MEMBER(tp_next_hop, seq);
@@ -152,11 +163,18 @@ uint64_t tp_layout_hash(void)
 	MIX_MEMBER(tp_config, bucket_mask);
 	MIX_MEMBER(tp_config, locals);
 	MIX_MEMBER(tp_config, channel_max);
+	MIX_MEMBER(tp_config, byte_ns);
 	MIX_MEMBER(tp_config, salt);
+	MIX_MEMBER(tp_config, backlog_ns);
 
 	MIX(sizeof(struct tp_worker_counters));
 	MIX_MEMBER(tp_worker_counters, verdicts);
-	MIX_MEMBER(tp_worker_counters, packets);
-	MIX_MEMBER(tp_worker_counters, bytes);
+	MIX_MEMBER(tp_worker_counters, relayed);
+	MIX_MEMBER(tp_worker_counters, hairpins);
+	MIX_MEMBER(tp_worker_counters, bursts);
+	MIX_MEMBER(tp_worker_counters, polls);
+	MIX_MEMBER(tp_worker_counters, busy_ns);
+	MIX_MEMBER(tp_worker_counters, up_ns);
+	MIX_MEMBER(tp_worker_counters, epoch);
 	return hash;
 }

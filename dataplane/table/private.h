@@ -22,8 +22,8 @@ struct tp_table {
 	struct tp_ports *ports;
 	struct tp_bucket *buckets;
 	struct tp_flow *flows;
-	struct tp_flow_counters *counters;
 	struct tp_next_hop *next_hops;
+	struct tp_policer *policers;
 	struct tp_worker_counters *workers;
 	struct slot_note *notes;
 	uint32_t slots;

@@ -31,8 +31,8 @@ static void point_into_memory(struct tp_table *table)
 	table->ports = regions[TP_REGION_PORTS];
 	table->buckets = regions[TP_REGION_BUCKETS];
 	table->flows = regions[TP_REGION_FLOWS];
-	table->counters = regions[TP_REGION_FLOW_COUNTERS];
 	table->next_hops = regions[TP_REGION_NEXT_HOPS];
+	table->policers = regions[TP_REGION_POLICERS];
 	table->workers = regions[TP_REGION_WORKERS];
 	table->slots = table->memory.shape.regions[TP_REGION_FLOWS].count;
 }
@@ -194,7 +194,6 @@ static void write_record(
 	struct tp_flow *flow = &table->flows[slot];
 	struct tp_flow hidden = *record;
 
-	table->counters[slot] = (struct tp_flow_counters){0};
 	hidden.key.ident = 0;
 	*flow = hidden;
 	__atomic_store_n(&flow->key.ident, record->key.ident, __ATOMIC_RELEASE);
@@ -259,8 +258,8 @@ struct tp_flow_counters tp_table_counters(const struct tp_table *table, uint32_t
 	if (!is_live(table, slot))
 		return (struct tp_flow_counters){0};
 	return (struct tp_flow_counters){
-		.packets = __atomic_load_n(&table->counters[slot].packets, __ATOMIC_RELAXED),
-		.bytes = __atomic_load_n(&table->counters[slot].bytes, __ATOMIC_RELAXED),
+		.packets = __atomic_load_n(&table->flows[slot].counters.packets, __ATOMIC_RELAXED),
+		.bytes = __atomic_load_n(&table->flows[slot].counters.bytes, __ATOMIC_RELAXED),
 	};
 }
 
@@ -347,14 +346,21 @@ bool tp_table_read(const struct tp_table *table, uint32_t slot, struct tp_flow_s
 	return true;
 }
 
+static void add_traffic(struct tp_flow_counters *sum, const struct tp_flow_counters *cell)
+{
+	sum->packets += __atomic_load_n(&cell->packets, __ATOMIC_RELAXED);
+	sum->bytes += __atomic_load_n(&cell->bytes, __ATOMIC_RELAXED);
+}
+
 static void add_counters(struct tp_worker_counters *sum, const struct tp_worker_counters *worker)
 {
 	for (int i = 0; i < TP_VERDICT_CELLS; i++)
 		sum->verdicts[i] += __atomic_load_n(&worker->verdicts[i], __ATOMIC_RELAXED);
-	for (int i = 0; i < TP_DIRECTIONS; i++) {
-		sum->packets[i] += __atomic_load_n(&worker->packets[i], __ATOMIC_RELAXED);
-		sum->bytes[i] += __atomic_load_n(&worker->bytes[i], __ATOMIC_RELAXED);
+	for (int d = 0; d < TP_DIRECTIONS; d++) {
+		for (int p = 0; p < TP_PAIRS; p++)
+			add_traffic(&sum->relayed[d][p], &worker->relayed[d][p]);
 	}
+	sum->hairpins += __atomic_load_n(&worker->hairpins, __ATOMIC_RELAXED);
 }
 
 struct tp_worker_counters tp_table_totals(const struct tp_table *table)
@@ -363,5 +369,15 @@ struct tp_worker_counters tp_table_totals(const struct tp_table *table)
 
 	for (uint32_t i = 0; i < table->memory.shape.workers; i++)
 		add_counters(&sum, &table->workers[i]);
+	return sum;
+}
+
+struct tp_flow_counters tp_worker_direction(
+	const struct tp_worker_counters *counters, enum tp_direction direction)
+{
+	struct tp_flow_counters sum = {0};
+
+	for (int p = 0; p < TP_PAIRS; p++)
+		add_traffic(&sum, &counters->relayed[direction][p]);
 	return sum;
 }

@@ -22,8 +22,8 @@ enum tp_region {
 	TP_REGION_PORTS,
 	TP_REGION_BUCKETS,
 	TP_REGION_FLOWS,
-	TP_REGION_FLOW_COUNTERS,
 	TP_REGION_NEXT_HOPS,
+	TP_REGION_POLICERS,
 	TP_REGION_WORKERS,
 	TP_REGIONS
 };
@@ -130,8 +130,10 @@ void tp_table_set_next_hop_record(
 bool tp_table_read(const struct tp_table *table, uint32_t slot, struct tp_flow_spec *out);
 uint32_t tp_table_slots(const struct tp_table *table);
 
-/* Sum over the workers. */
+/* Sum over the workers; of one worker or sum, what was relayed in a direction. */
 struct tp_worker_counters tp_table_totals(const struct tp_table *table);
+struct tp_flow_counters tp_worker_direction(
+	const struct tp_worker_counters *counters, enum tp_direction direction);
 
 /*
  * Audit: tell it every flow that should be there, then end it. Differences: expected but missing or

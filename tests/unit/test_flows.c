@@ -394,18 +394,18 @@ static void test_traffic(void **state)
 {
 	struct tp_addr peer = addr("203.0.113.7", 9000);
 	struct alloc_traffic sent = {1, 100}, received = {0};
-	struct tp_flow_counters *counters;
+	struct tp_flow *table;
 	struct alloc_channel *channel;
 	struct alloc_relay *relay;
 	struct tp_flow_spec spec = {0};
 	struct world w;
 
 	build(&w, 64);
-	counters = w.memory.regions[TP_REGION_FLOW_COUNTERS];
+	table = w.memory.regions[TP_REGION_FLOWS];
 	relay = allocate(&w, TP_IPV4, TP_IPV4);
 	channel = bind_channel(&w, relay, 0x4000, &peer, 600);
-	counters[find(&w, TP_FLOW_CHANNEL, &spec)] = (struct tp_flow_counters){3, 300};
-	counters[find(&w, TP_FLOW_PEER, &spec)] = (struct tp_flow_counters){5, 500};
+	table[find(&w, TP_FLOW_CHANNEL, &spec)].counters = (struct tp_flow_counters){3, 300};
+	table[find(&w, TP_FLOW_PEER, &spec)].counters = (struct tp_flow_counters){5, 500};
 
 	flows_add_traffic(w.flows, relay->allocation, &sent, &received);
 	assert_int_equal(sent.packets, 4);

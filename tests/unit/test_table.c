@@ -95,9 +95,8 @@ static struct tp_host reader_of(const struct tp_memory *memory)
 static bool reader_finds(const struct fixture *f, const struct tp_flow_key *key)
 {
 	struct tp_host host = reader_of(&f->memory);
-	uint32_t slot;
 
-	return tp_find_flow(&host, host.config, key, &slot) != NULL;
+	return tp_find_flow(&host, host.config, key) != NULL;
 }
 
 static void test_shape(void **state)
@@ -183,16 +182,17 @@ static void test_single_words(void **state)
 {
 	struct fixture f;
 	struct tp_flow_spec spec = nth_flow(1);
-	struct tp_flow_counters *counters, got;
+	struct tp_flow_counters got;
+	struct tp_flow *flows;
 	uint32_t slot;
 
 	open_table(&f, 8);
-	counters = f.memory.regions[TP_REGION_FLOW_COUNTERS];
+	flows = f.memory.regions[TP_REGION_FLOWS];
 	for (uint32_t i = 0; i < tp_table_slots(f.table); i++)
-		counters[i].packets = 99;
+		flows[i].counters.packets = 99;
 	assert_int_equal(tp_table_publish(f.table, &spec, &slot), 0);
 	assert_int_equal(tp_table_counters(f.table, slot).packets, 0);
-	counters[slot] = (struct tp_flow_counters){.packets = 3, .bytes = 300};
+	flows[slot].counters = (struct tp_flow_counters){.packets = 3, .bytes = 300};
 	tp_table_set_expiry(f.table, slot, 5 * TP_NS_PER_S);
 	assert_int_equal(record_at(&f, slot)->expires, tp_ticks_until(5 * TP_NS_PER_S));
 	tp_table_set_next_hop(f.table, slot, 44);
@@ -349,7 +349,7 @@ static void test_next_hops_and_totals(void **state)
 {
 	struct fixture f;
 	struct tp_next_hop hop = {.seq = 7, .ifindex = 3, .mtu = 1500}, *records;
-	struct tp_worker_counters *workers;
+	struct tp_worker_counters *workers, totals;
 
 	open_table(&f, 8);
 	records = f.memory.regions[TP_REGION_NEXT_HOPS];
@@ -369,9 +369,11 @@ static void test_next_hops_and_totals(void **state)
 	workers = f.memory.regions[TP_REGION_WORKERS];
 	workers[0].verdicts[TP_NO_FLOW] = 2;
 	workers[1].verdicts[TP_NO_FLOW] = 3;
-	workers[1].bytes[TP_PEER_TO_CLIENT] = 9;
+	workers[1].relayed[TP_PEER_TO_CLIENT][TP_V4_TO_V6].bytes = 5;
+	workers[0].relayed[TP_PEER_TO_CLIENT][TP_V6_TO_V6].bytes = 4;
 	assert_int_equal(tp_table_totals(f.table).verdicts[TP_NO_FLOW], 5);
-	assert_int_equal(tp_table_totals(f.table).bytes[TP_PEER_TO_CLIENT], 9);
+	totals = tp_table_totals(f.table);
+	assert_int_equal(tp_worker_direction(&totals, TP_PEER_TO_CLIENT).bytes, 9);
 	close_table(&f);
 }
 
@@ -576,8 +578,7 @@ static bool belongs_together(const struct tp_flow *want, const struct tp_flow *g
 static bool slow_reader_finds(
 	struct tp_host *host, const struct tp_flow_key *key, struct tp_flow *out)
 {
-	uint32_t slot;
-	const struct tp_flow *flow = tp_find_flow(host, host->config, key, &slot);
+	const struct tp_flow *flow = tp_find_flow(host, host->config, key);
 
 	if (!flow)
 		return false;

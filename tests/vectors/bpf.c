@@ -149,7 +149,8 @@ static enum tp_verdict counted(
 	uint64_t relayed = 0;
 
 	for (int i = 0; i < TP_DIRECTIONS; i++)
-		relayed += after->packets[i] - before->packets[i];
+		relayed += tp_worker_direction(after, i).packets -
+			   tp_worker_direction(before, i).packets;
 	if (relayed == 1)
 		verdict = TP_RELAYED;
 	for (int i = 0; i < TP_VERDICT_CELLS; i++) {
@@ -198,14 +199,15 @@ bool bpf_run(struct bpf_runner *runner, const struct world *world, const struct 
 
 bool bpf_counters_equal(const struct bpf_runner *runner, const struct world *world)
 {
-	const struct tp_region_shape *region =
-		&world->memory.shape.regions[TP_REGION_FLOW_COUNTERS];
+	const struct tp_flow *bpf = runner->memory.regions[TP_REGION_FLOWS];
+	const struct tp_flow *native = world->memory.regions[TP_REGION_FLOWS];
+	bool equal = true;
 
-	return memcmp(runner->worker, world->memory.regions[TP_REGION_WORKERS],
-		       sizeof(*runner->worker)) == 0 &&
-	       memcmp(runner->memory.regions[TP_REGION_FLOW_COUNTERS],
-		       world->memory.regions[TP_REGION_FLOW_COUNTERS],
-		       (size_t)region->element_size * region->count) == 0;
+	for (uint32_t slot = 0; slot < tp_table_slots(world->table); slot++)
+		equal &= bpf[slot].counters.packets == native[slot].counters.packets &&
+			 bpf[slot].counters.bytes == native[slot].counters.bytes;
+	return equal && memcmp(runner->worker, world->memory.regions[TP_REGION_WORKERS],
+				sizeof(*runner->worker)) == 0;
 }
 
 void bpf_close(struct bpf_runner *runner)

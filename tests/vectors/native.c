@@ -18,8 +18,9 @@ static struct tp_host host_of(const struct world *world)
 		.ports = regions[TP_REGION_PORTS],
 		.buckets = regions[TP_REGION_BUCKETS],
 		.flows = regions[TP_REGION_FLOWS],
-		.flow_counters = regions[TP_REGION_FLOW_COUNTERS],
 		.next_hops = regions[TP_REGION_NEXT_HOPS],
+		.policers = regions[TP_REGION_POLICERS],
+		.policers_count = world->memory.shape.regions[TP_REGION_POLICERS].count,
 		.worker = regions[TP_REGION_WORKERS],
 		.interfaces = world->interfaces,
 		.layout = tp_layout_hash(),
@@ -38,10 +39,11 @@ void native_run(
 		abort();
 	if (in->len)
 		memcpy(buffer + headroom, in->bytes, in->len);
-	host.room = buffer;
 	pkt = (struct tp_packet){
 		.data = buffer + headroom,
 		.end = buffer + headroom + in->len,
+		.room = buffer,
+		.room_end = buffer + headroom + in->len,
 		.ingress = WORLD_INGRESS,
 	};
 	out->verdict = tp_relay(&host, &pkt);

@@ -185,7 +185,8 @@ static void print_verdicts(const struct world *world)
 	};
 	struct tp_worker_counters totals = tp_table_totals(world->table);
 
-	totals.verdicts[TP_RELAYED] = totals.packets[0] + totals.packets[1];
+	totals.verdicts[TP_RELAYED] = tp_worker_direction(&totals, TP_CLIENT_TO_PEER).packets +
+				      tp_worker_direction(&totals, TP_PEER_TO_CLIENT).packets;
 	for (int i = 0; i < TP_VERDICT_COUNT; i++)
 		printf("  %-12s %lu\n", names[i], (unsigned long)totals.verdicts[i]);
 }

@@ -295,12 +295,12 @@ static bool checksums_fit(const struct frame_spec *spec, struct frame *frame)
 
 static struct tp_flow_counters sum_flow_counters(void)
 {
-	const struct tp_flow_counters *counters = world.memory.regions[TP_REGION_FLOW_COUNTERS];
+	const struct tp_flow *flows = world.memory.regions[TP_REGION_FLOWS];
 	struct tp_flow_counters sum = {0};
 
 	for (uint32_t i = 0; i < tp_table_slots(world.table); i++) {
-		sum.packets += counters[i].packets;
-		sum.bytes += counters[i].bytes;
+		sum.packets += flows[i].counters.packets;
+		sum.bytes += flows[i].counters.bytes;
 	}
 	return sum;
 }
@@ -315,8 +315,10 @@ static bool counted_once(const struct row *row, const struct frame_spec *spec,
 	int direction = row->in.from == CLIENT ? TP_CLIENT_TO_PEER : TP_PEER_TO_CLIENT;
 
 	if (row->want == TP_RELAYED) {
-		before.packets[direction]++;
-		before.bytes[direction] += spec->data_len;
+		enum tp_pair pair = spec->source.family == TP_IPV4 ? TP_V4_TO_V4 : TP_V6_TO_V6;
+
+		before.relayed[direction][pair].packets++;
+		before.relayed[direction][pair].bytes += spec->data_len;
 		flows_before.packets++;
 		flows_before.bytes += spec->data_len;
 	} else {
