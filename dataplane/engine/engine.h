@@ -1,6 +1,7 @@
 /*
- * What the control plane asks of an engine that runs inside turnpiked: memory for the shared
- * tables, and a program that forwards out of them. One struct of functions per engine.
+ * What the control plane asks of an engine: memory for the shared tables, and somebody who forwards
+ * out of them: nobody (socket), a program in the kernel (xdp), or turnpike-dataplane's workers at
+ * the other end of a socket (afxdp, dpdk: engine/remote). One struct of functions per engine.
  * All calls come from the control plane's thread. start() needs privileges, nothing after it does.
  */
 #pragma once
@@ -9,22 +10,49 @@
 
 #define TP_REASON_SIZE 256
 #define TP_IFNAME_SIZE 16
+#define TP_WORKERS_MAX 32
 
 enum tp_xdp_mode { TP_XDP_AUTO, TP_XDP_NATIVE, TP_XDP_GENERIC };
+
+/* How a DPDK port's other traffic reaches the kernel. */
+enum tp_exception { TP_EXCEPTION_TAP, TP_EXCEPTION_VIRTIO_USER };
+
+struct tp_dpdk_port {
+	uint16_t port; /* DPDK's number */
+	enum tp_exception exception;
+	const char *const *addresses; /* "192.0.2.1/24": given to the exception interface */
+	size_t addresses_count;
+	const char *const *gateways; /* default routes through it, one a family at most */
+	size_t gateways_count;
+};
 
 struct tp_engine_options {
 	const char *const *interfaces; /* names; none is legal for `socket` only */
 	size_t interfaces_count;
 	enum tp_xdp_mode xdp_mode;
-	uint32_t flows;      /* capacity of the flow table */
-	const char *pin_dir; /* directory of bpffs, made and removed by the engine */
-	uint32_t owner_uid;  /* who will run stop(): gets the right to remove the pins */
+	uint32_t flows;       /* capacity of the flow table */
+	const char *pin_dir;  /* directory of bpffs, made and removed by the engine */
+	uint32_t owner_uid;   /* who will run stop(): gets the right to remove the pins */
+	uint32_t allocations; /* how many there can be: one policer each */
+
+	/* afxdp, dpdk */
+	const char *link_path; /* of the socket to turnpike-dataplane (dataplane/link) */
+	uint32_t workers;      /* polling threads, 1 .. TP_WORKERS_MAX */
+	const uint16_t *cores; /* where they are pinned: none, or one for each worker */
+	size_t cores_count;
+	uint32_t idle_sleep_us; /* 0 = pure polling; else how long an idle worker may sleep */
+
+	/* dpdk */
+	const char *const *eal; /* arguments for EAL, without the program's name */
+	size_t eal_count;
+	const struct tp_dpdk_port *ports;
+	size_t ports_count;
 };
 
 struct tp_engine_interface {
 	char name[TP_IFNAME_SIZE];
 	uint32_t ifindex;
-	const char *mode; /* "native", "generic" */
+	const char *mode; /* "native", "generic"; "zero-copy", "copy"; "dpdk" */
 	bool attached;    /* false once the program was found replaced or removed */
 };
 
@@ -53,6 +81,13 @@ struct tp_engine_ops {
 	 */
 	int (*check)(struct tp_engine *engine, char reason[TP_REASON_SIZE]);
 
+	/*
+	 * Something to wait for on the event loop, and what to do when it is readable; both NULL
+	 * when there is nothing.
+	 */
+	int (*fd)(const struct tp_engine *engine);
+	void (*process)(struct tp_engine *engine);
+
 	/* Detaches, removes the pins, frees the memory. */
 	void (*stop)(struct tp_engine *engine);
 
@@ -65,4 +100,6 @@ struct tp_engine_ops {
 };
 
 extern const struct tp_engine_ops tp_engine_socket;
-extern const struct tp_engine_ops tp_engine_xdp; /* absent when built with -Dxdp=disabled */
+extern const struct tp_engine_ops tp_engine_xdp;   /* absent when built with -Dxdp=disabled */
+extern const struct tp_engine_ops tp_engine_afxdp; /* -Dafxdp=disabled */
+extern const struct tp_engine_ops tp_engine_dpdk;  /* -Ddpdk=disabled */

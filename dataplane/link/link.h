@@ -4,7 +4,8 @@
  * side may start first, restart, or die, and the other goes on with the memory it has mapped.
  *
  *   dataplane -> HELLO   ABI, layout, engine, interfaces, workers; with the tables it holds, if any
- *   turnpiked -> TABLES  their shape and descriptors: the ones offered, when they fit, else new ones
+ *   turnpiked -> TABLES  their shape and descriptors: the ones offered, when they fit, else new
+ * ones
  *
  * The tables outlive each process alone: a restarted turnpiked takes back the memory that the
  * workers have mapped (and clears it before use); restarted workers get it from turnpiked. When a
@@ -21,10 +22,10 @@
 
 /* The shared tables as what can be handed to another process. */
 struct tp_tables {
-	struct tp_memory memory;  /* mapped here */
-	int fds[TP_REGIONS];      /* one a region; the same one several times where they share it */
+	struct tp_memory memory; /* mapped here */
+	int fds[TP_REGIONS];     /* one a region; the same one several times where they share it */
 	uint64_t offsets[TP_REGIONS];
-	bool are_maps;            /* BPF maps (afxdp); else files of huge or plain pages (dpdk) */
+	bool are_maps; /* BPF maps (afxdp); else files of huge or plain pages (dpdk) */
 };
 
 struct tp_hello {
