@@ -3,8 +3,10 @@
  * (engine/afxdp, engine/dpdk). The loop around them is worker.c, written once.
  *
  * open() runs as root in the main thread and allocates everything there will ever be. start() too,
- * once the tables are there. After that privileges are gone; receive, send, release and wait are
- * called by worker `worker` in its own thread, and neither allocate nor lock.
+ * once the tables are there. After that privileges are gone; enter, receive, send, pass, release,
+ * wait and leave are called by worker `worker` in its own thread, and all but enter and leave
+ * neither allocate nor lock. check, audit and close are the main thread's again, the latter two
+ * once all workers have left.
  */
 #pragma once
 
@@ -23,8 +25,8 @@ struct tp_backend_ops {
 	const char *name; /* "afxdp", "dpdk" */
 
 	/*
-	 * Ports or interfaces, buffers, exception interfaces; nothing is received yet. 0, or -errno
-	 * and `reason` says why in one sentence.
+	 * Ports or interfaces, buffers, exception interfaces; nothing is received yet, but all that
+	 * interfaces() tells is known. 0, or -errno and `reason` says why in one sentence.
 	 */
 	int (*open)(const struct tp_engine_options *options, struct tp_backend **out,
 		char reason[TP_REASON_SIZE]);
@@ -38,6 +40,11 @@ struct tp_backend_ops {
 	 * else -1s. From here on frames may arrive. */
 	int (*start)(struct tp_backend *backend, const struct tp_memory *memory,
 		const int fds[TP_REGIONS], char reason[TP_REASON_SIZE]);
+
+	/* First and last in the worker's thread, where a back end has to know its threads. NULL:
+	 * nothing to do. */
+	int (*enter)(struct tp_backend *backend, uint32_t worker);
+	void (*leave)(struct tp_backend *backend, uint32_t worker);
 
 	/* Up to TP_BURST frames of any of the worker's queues, without waiting: pkts[i].ingress,
 	 * data, end, room, room_end and frames[i] are set. */
@@ -61,12 +68,18 @@ struct tp_backend_ops {
 	void (*release)(struct tp_backend *backend, uint32_t worker, const struct tp_frame *frames,
 		uint32_t count);
 
-	/* Sleeps until a frame may be there, at most timeout_ms. NULL: this back end only polls. */
-	void (*wait)(struct tp_backend *backend, uint32_t worker, int timeout_ms);
+	/* Sleeps until a frame may be there, at most timeout_us. NULL: this back end only polls,
+	 * and the worker sleeps for that long by itself. */
+	void (*wait)(struct tp_backend *backend, uint32_t worker, uint32_t timeout_us);
 
-	/* About once a second, main thread: link state, MTU, a program found gone (-ENOLINK and
-	 * the reason). */
+	/*
+	 * About once a second: link state, MTU. 0; -ENOLINK once for each interface whose traffic
+	 * no longer comes this way, with the reason: the others go on; any other error is the end.
+	 */
 	int (*check)(struct tp_backend *backend, char reason[TP_REASON_SIZE]);
+
+	/* Is every buffer where it belongs? 0, or -EIO and `reason` has the numbers. */
+	int (*audit)(struct tp_backend *backend, char reason[TP_REASON_SIZE]);
 
 	void (*close)(struct tp_backend *backend);
 };
