@@ -31,7 +31,8 @@ enum tp_fate { TP_FATE_SEND, TP_FATE_PASS, TP_FATE_DROP };
 	X(NO_CHECKSUM,  "no_checksum",  DROP, "UDP over IPv6 without a checksum")                  \
 	X(TTL_EXPIRED,  "ttl_expired",  DROP, "TTL or hop limit would reach 0")                    \
 	X(FORBIDDEN,    "forbidden",    DROP, "a flow to an address no policy can allow")          \
-	X(NO_ROOM,      "no_room",      DROP, "the driver had no head room or tail room")
+	X(NO_ROOM,      "no_room",      DROP, "the driver had no head room or tail room")          \
+	X(QUEUE_FULL,   "queue_full",   DROP, "worker: already counted, then no room to send it")
 /* clang-format on */
 
 enum tp_verdict {
