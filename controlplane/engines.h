@@ -11,8 +11,9 @@ struct engines_choice {
 };
 
 /*
- * Starts the engine. With `engine: auto` a refusal leads to the next slower one, and the reason
- * tells what was refused; a named engine that cannot run is an error, described in `reason`.
+ * Starts the engine. With `engine: auto`, which leaves out those that need turnpike-dataplane, a
+ * refusal leads to the next slower one, and the reason tells what was refused; a named engine that
+ * cannot run is an error, described in `reason`.
  */
 int engines_start(const struct config *config, const struct tp_engine_options *options,
 	struct engines_choice *out);

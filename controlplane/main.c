@@ -398,7 +398,7 @@ int main(int argc, char *argv[])
 		return EXIT_USAGE;
 	}
 	if (options.action == OPTIONS_HELP) {
-		options_print_help(stdout);
+		options_print_help(stdout, "turnpiked");
 		return EXIT_CLEAN;
 	}
 	if (options.action == OPTIONS_VERSION) {

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "controlplane/policy/policy.h"
+#include "dataplane/link/link.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -123,6 +124,8 @@ static const struct number_rule numbers[] = {
 	/* RFC 8656, 5: a nonce expires at least once an hour */
 	NUMBER(auth.nonce_lifetime, auth.nonce_lifetime_ns, LIFETIME(600, 60, 3600)),
 	NUMBER(dataplane.flows, engine_options.flows, PLAIN(1, 1 << 26, 1048576)),
+	NUMBER(dataplane.workers, engine_options.workers, PLAIN(1, TP_WORKERS_MAX, 1)),
+	NUMBER(dataplane.idle_sleep, engine_options.idle_sleep_us, .kind = &value_pause, .max = 1000000),
 };
 /* clang-format on */
 
@@ -173,8 +176,7 @@ static int load_numbers(struct loader *l)
 	return 0;
 }
 
-/* One word out of a few. Those behind the first `ready` are known but not implemented yet. */
-static int choose(struct loader *l, const char *key, const char *text, const char *const *words,
+int loader_choose(struct loader *l, const char *key, const char *text, const char *const *words,
 	size_t ready, int *out)
 {
 	const char *one_of = ready > 1 ? "one of " : "";
@@ -197,8 +199,7 @@ static int choose(struct loader *l, const char *key, const char *text, const cha
 		    : 0;
 }
 
-/* An address that packets can be sent from or told about: one host's. */
-static int load_address(struct loader *l, const char *key, const char *text, struct tp_addr *out)
+int loader_address(struct loader *l, const char *key, const char *text, struct tp_addr *out)
 {
 	static const uint8_t any[16];
 
@@ -234,14 +235,14 @@ static int load_listener(struct loader *l, size_t index)
 			: !raw->address ? "address"
 					: "port");
 	snprintf(key, sizeof(key), "listen[%zu].transport", index);
-	err = choose(l, key, raw->transport, transports, 1, &transport);
+	err = loader_choose(l, key, raw->transport, transports, 1, &transport);
 	if (err < 0)
 		return err;
 	snprintf(key, sizeof(key), "listen[%zu].port", index);
 	if (value_parse(&value_count, raw->port, 1, 65535, &port, error) < 0)
 		return loader_fail(l, key, "%s", error);
 	snprintf(key, sizeof(key), "listen[%zu].address", index);
-	err = load_address(l, key, raw->address, &listener->address);
+	err = loader_address(l, key, raw->address, &listener->address);
 	if (err < 0)
 		return err;
 	listener->transport = (enum config_transport)transport;
@@ -282,7 +283,7 @@ static int load_relay(struct loader *l, struct turn_relay_address *relays, size_
 	if (!raw->address)
 		return loader_fail(l, key, "has no address, expected address: 192.0.2.1");
 	snprintf(key, sizeof(key), "relay.addresses[%zu].address", index);
-	err = load_address(l, key, raw->address, &relay->address);
+	err = loader_address(l, key, raw->address, &relay->address);
 	if (err < 0)
 		return err;
 	for (size_t i = 0; i < index; i++) {
@@ -293,7 +294,7 @@ static int load_relay(struct loader *l, struct turn_relay_address *relays, size_
 	if (!raw->external)
 		return 0;
 	snprintf(key, sizeof(key), "relay.addresses[%zu].external", index);
-	err = load_address(l, key, raw->external, &relay->external);
+	err = loader_address(l, key, raw->external, &relay->external);
 	if (err == 0 && relay->external.family != relay->address.family)
 		return loader_fail(
 			l, key, "is of another family than %s, expected the same", raw->address);
@@ -457,51 +458,6 @@ int config_make_policy(const struct config *config, struct policy **out)
 	return 0;
 }
 
-static int load_interfaces(struct loader *l)
-{
-	char *const *names = l->raw->dataplane.interfaces;
-	size_t count = l->raw->dataplane.interfaces_count;
-	char key[DOCUMENT_KEY_SIZE];
-
-	if (count > TP_INTERFACES_MAX)
-		return loader_fail(l, "dataplane.interfaces",
-			"has %zu entries, expected at most %d", count, TP_INTERFACES_MAX);
-	for (size_t i = 0; i < count; i++) {
-		snprintf(key, sizeof(key), "dataplane.interfaces[%zu]", i);
-		if (strlen(names[i]) >= TP_IFNAME_SIZE || strpbrk(names[i], "/: \t\r\n"))
-			return loader_fail(l, key,
-				"\"%.40s\" is no name of an interface, expected one like eth0",
-				names[i]);
-		for (size_t j = 0; j < i; j++) {
-			if (strcmp(names[i], names[j]) == 0)
-				return loader_fail(
-					l, key, "%s is there twice, remove one", names[i]);
-		}
-	}
-	if (!count && l->config->engine == CONFIG_ENGINE_XDP)
-		return loader_fail(l, "dataplane.interfaces",
-			"is missing, expected the interfaces for the engine xdp");
-	l->config->engine_options.interfaces = (const char *const *)names;
-	l->config->engine_options.interfaces_count = count;
-	return 0;
-}
-
-static int load_dataplane(struct loader *l)
-{
-	static const char *const engines[] = {"auto", "socket", "xdp", "afxdp", "dpdk", NULL};
-	static const char *const modes[] = {"auto", "native", "generic", NULL};
-	int engine = CONFIG_ENGINE_AUTO, mode = TP_XDP_AUTO;
-	int err = choose(l, "dataplane.engine", l->raw->dataplane.engine, engines, 3, &engine);
-
-	if (err == 0)
-		err = choose(l, "dataplane.xdp_mode", l->raw->dataplane.xdp_mode, modes, 3, &mode);
-	if (err < 0)
-		return err;
-	l->config->engine = (enum config_engine)engine;
-	l->config->engine_options.xdp_mode = (enum tp_xdp_mode)mode;
-	return load_interfaces(l);
-}
-
 static int check_socket(struct loader *l, const char *key, const char *path)
 {
 	struct sockaddr_un sun;
@@ -510,6 +466,29 @@ static int check_socket(struct loader *l, const char *key, const char *path)
 		return 0;
 	return loader_fail(l, key, "is not usable, expected an absolute path of at most %zu bytes",
 		sizeof(sun.sun_path) - 1);
+}
+
+/* turnpike-dataplane finds its socket beside the one for commands. */
+static int name_link(struct loader *l)
+{
+	struct config_control *control = &l->config->control;
+	int folder = (int)(strrchr(control->socket, '/') - control->socket);
+	int len = snprintf(control->link, sizeof(control->link), "%.*s/%s", folder, control->socket,
+		TP_LINK_NAME);
+
+	l->config->engine_options.link_path = control->link;
+	if (len >= (int)sizeof(control->link))
+		return loader_fail(l, "control.socket",
+			"leaves no room for the name of %s beside it, expected a folder of at "
+			"most %zu bytes",
+			TP_LINK_NAME, sizeof(control->link) - sizeof("/" TP_LINK_NAME));
+	if (strcmp(control->socket, control->link) == 0)
+		return loader_fail(l, "control.socket",
+			"is where turnpike-dataplane is awaited, expected another name");
+	if (control->readonly_socket && strcmp(control->readonly_socket, control->link) == 0)
+		return loader_fail(l, "control.readonly_socket",
+			"is where turnpike-dataplane is awaited, expected another name");
+	return 0;
 }
 
 static int load_control(struct loader *l)
@@ -536,7 +515,7 @@ static int load_control(struct loader *l)
 		return loader_fail(l, "control.workers",
 			"\"%.40s\": more than one thread is not implemented yet, expected 1",
 			workers);
-	return 0;
+	return name_link(l);
 }
 
 static int load_words(struct loader *l)
@@ -545,12 +524,12 @@ static int load_words(struct loader *l)
 	static const char *const formats[] = {"text", "json", NULL};
 	static const char *const switches[] = {"false", "true", NULL};
 	int level = TP_LOG_INFO, format = 0, old_channels = 0;
-	int err = choose(l, "log.level", l->raw->log.level, levels, 4, &level);
+	int err = loader_choose(l, "log.level", l->raw->log.level, levels, 4, &level);
 
 	if (err == 0)
-		err = choose(l, "log.format", l->raw->log.format, formats, 2, &format);
+		err = loader_choose(l, "log.format", l->raw->log.format, formats, 2, &format);
 	if (err == 0)
-		err = choose(l, "compat.rfc5766_channels", l->raw->compat.rfc5766_channels,
+		err = loader_choose(l, "compat.rfc5766_channels", l->raw->compat.rfc5766_channels,
 			switches, 2, &old_channels);
 	l->config->log_level = (enum tp_log_level)level;
 	l->config->log_json = format == 1;
@@ -574,7 +553,7 @@ static int load_realm(struct loader *l)
 static int load(struct loader *l, const char *path)
 {
 	static int (*const parts[])(struct loader *) = {load_realm, load_listeners, load_relays,
-		credentials_load, load_peers, load_numbers, load_words, load_dataplane,
+		credentials_load, load_peers, load_numbers, load_words, dataplane_load,
 		load_control};
 	int err = document_open(path, &schema_config, &l->source->doc, l->error);
 
@@ -648,6 +627,7 @@ void config_free(struct config *config)
 	free(config->listeners);
 	free((void *)config->turn.relays);
 	free(config->peer_rules);
+	dataplane_free(config);
 	free(config->source);
 	free(config);
 }

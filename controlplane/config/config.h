@@ -26,13 +26,20 @@ struct config_peer_rule {
 	const char *prefix;
 };
 
-enum config_engine { CONFIG_ENGINE_AUTO, CONFIG_ENGINE_SOCKET, CONFIG_ENGINE_XDP };
+enum config_engine {
+	CONFIG_ENGINE_AUTO,
+	CONFIG_ENGINE_SOCKET,
+	CONFIG_ENGINE_XDP,
+	CONFIG_ENGINE_AFXDP,
+	CONFIG_ENGINE_DPDK,
+};
 
 struct config_control {
 	const char *socket;
 	const char *group;
 	const char *readonly_socket; /* NULL: none */
 	const char *readonly_group;
+	char link[108]; /* the socket for turnpike-dataplane, in the folder of `socket` */
 };
 
 /* What is no error but belongs into the log: "file:line:column: key: text". */

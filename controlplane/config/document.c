@@ -366,7 +366,7 @@ static int check_scalar(struct walk *w, const yaml_node_t *node)
 	return err;
 }
 
-/* Calls itself through mappings and sequences as deep as the schema is: four levels. */
+/* Calls itself through mappings and sequences as deep as the schema is. */
 static int check_value(struct walk *w, const yaml_node_t *node, const cyaml_schema_value_t *schema)
 {
 	if (schema->type == CYAML_MAPPING)

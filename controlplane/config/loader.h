@@ -34,6 +34,18 @@ __attribute__((format(printf, 3, 4))) int loader_warn(
 	struct loader *l, const char *key, const char *format, ...);
 int loader_out_of_memory(struct loader *l);
 
+/* One word out of a few, which end with NULL. Those behind the first `ready` are known but not
+ * implemented yet. */
+int loader_choose(struct loader *l, const char *key, const char *text, const char *const *words,
+	size_t ready, int *out);
+
+/* An address that packets can be sent from or told about: one host's. */
+int loader_address(struct loader *l, const char *key, const char *text, struct tp_addr *out);
+
+/* Everything under `dataplane` but plain numbers. */
+int dataplane_load(struct loader *l);
+void dataplane_free(struct config *config);
+
 /* Users and secrets, from the file itself and from the files it names: config->auth. */
 int credentials_load(struct loader *l);
 void credentials_free(struct config *config);

@@ -1,4 +1,4 @@
-/* The command line of turnpiked: a dozen words, so no library. Any thread, never blocks. */
+/* The command line of the daemons: a dozen words, so no library. Any thread, never blocks. */
 #include "options.h"
 
 #include "config.h"
@@ -42,7 +42,7 @@ int options_parse(int argc, char *const argv[], struct options *out, char error[
 			}
 			o.config = argv[i];
 		} else if (!is_flag(arg, &o)) {
-			snprintf(error, 256, "unknown argument %.100s, see turnpiked --help", arg);
+			snprintf(error, 256, "unknown argument %.100s, see --help", arg);
 			return -EINVAL;
 		}
 	}
@@ -50,13 +50,14 @@ int options_parse(int argc, char *const argv[], struct options *out, char error[
 	return 0;
 }
 
-void options_print_help(FILE *to)
+void options_print_help(FILE *to, const char *program)
 {
-	fputs("Usage: turnpiked [-c FILE] [--check]\n"
-	      "\n"
-	      "  -c, --config FILE  configuration (default " CONFIG_DEFAULT_PATH ")\n"
-	      "  -C, --check        read the configuration, say ok or what is wrong, exit\n"
-	      "  -V, --version      print the version\n"
-	      "  -h, --help         print this text\n",
-		to);
+	fprintf(to,
+		"Usage: %s [-c FILE] [--check]\n"
+		"\n"
+		"  -c, --config FILE  configuration (default " CONFIG_DEFAULT_PATH ")\n"
+		"  -C, --check        read the configuration, say ok or what is wrong, exit\n"
+		"  -V, --version      print the version\n"
+		"  -h, --help         print this text\n",
+		program);
 }

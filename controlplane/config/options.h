@@ -1,4 +1,4 @@
-/* The command line of turnpiked. No state, no output. */
+/* The command line of turnpiked and turnpike-dataplane. No state, no output. */
 #pragma once
 
 #include <stdbool.h>
@@ -14,4 +14,4 @@ struct options {
 /* -EINVAL, and `error` is the one line to print before leaving with status 2. */
 int options_parse(int argc, char *const argv[], struct options *out, char error[256]);
 
-void options_print_help(FILE *to);
+void options_print_help(FILE *to, const char *program);

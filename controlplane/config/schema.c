@@ -106,14 +106,34 @@ static const cyaml_schema_field_t compat_fields[] = {
 	CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t dpdk_port_fields[] = {
+	TEXT("port", struct raw_dpdk_port, port),
+	TEXT("exception", struct raw_dpdk_port, exception),
+	LIST("addresses", struct raw_dpdk_port, addresses, &text_entry),
+	TEXT("gateway", struct raw_dpdk_port, gateways[0]),
+	TEXT("gateway6", struct raw_dpdk_port, gateways[1]),
+	CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t dpdk_port_entry = {
+	CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_dpdk_port, dpdk_port_fields)};
+
+static const cyaml_schema_field_t dpdk_fields[] = {
+	LIST("eal", struct raw_dpdk, eal, &text_entry),
+	LIST("ports", struct raw_dpdk, ports, &dpdk_port_entry),
+	CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t dataplane_fields[] = {
 	GROUP_TEXT("engine", dataplane, engine),
 	GROUP_LIST("interfaces", dataplane, interfaces, &text_entry),
 	GROUP_TEXT("xdp_mode", dataplane, xdp_mode),
-	NOT_YET("workers"),
-	NOT_YET("cores"),
+	GROUP_TEXT("workers", dataplane, workers),
+	GROUP_LIST("cores", dataplane, cores, &text_entry),
+	GROUP_TEXT("idle_sleep", dataplane, idle_sleep),
 	GROUP_TEXT("flows", dataplane, flows),
-	NOT_YET("dpdk"),
+	{.key = "dpdk",
+		IN(dataplane, dpdk),
+		.value = {CYAML_VALUE_MAPPING(CYAML_FLAG_OPTIONAL, struct raw_dpdk, dpdk_fields)}},
 	CYAML_FIELD_END,
 };
 

@@ -19,6 +19,20 @@ struct raw_user {
 	char *name, *password;
 };
 
+struct raw_dpdk_port {
+	char *port, *exception;
+	char **addresses;
+	uint32_t addresses_count;
+	char *gateways[2]; /* the keys gateway and gateway6 */
+};
+
+struct raw_dpdk {
+	char **eal;
+	uint32_t eal_count;
+	struct raw_dpdk_port *ports;
+	uint32_t ports_count;
+};
+
 struct raw_config {
 	char *realm;
 	struct raw_listener *listen;
@@ -58,6 +72,10 @@ struct raw_config {
 		char **interfaces;
 		uint32_t interfaces_count;
 		char *xdp_mode, *flows;
+		char *workers, *idle_sleep;
+		char **cores;
+		uint32_t cores_count;
+		struct raw_dpdk dpdk;
 	} dataplane;
 	struct {
 		char *socket, *group, *readonly_socket, *readonly_group, *workers;

@@ -11,10 +11,12 @@
 static const struct value_unit no_units[] = {{"", 1}};
 static const struct value_unit durations[] = {
 	{" s", TP_NS_PER_S}, {" min", 60 * TP_NS_PER_S}, {" h", 3600 * TP_NS_PER_S}};
+static const struct value_unit pauses[] = {{" us", 1}, {" ms", 1000}, {" s", 1000000}};
 static const struct value_unit rates[] = {{"/s", 1}};
 
 const struct value_kind value_count = {"a whole number", no_units, 1};
 const struct value_kind value_duration = {"a time in s, min or h", durations, 3};
+const struct value_kind value_pause = {"a time in us, ms or s", pauses, 3};
 const struct value_kind value_per_second = {"a number per second", rates, 1};
 
 /* The digits at the beginning; what follows them goes to *rest. */

@@ -24,7 +24,7 @@ ALLOWED = {
     "controlplane/turn": {"base", "controlplane/alloc", "controlplane/auth", "controlplane/policy", "controlplane/stun"},
     "controlplane/route": {"base", "dataplane/core", "dataplane/table"},
     "controlplane/flows": {"base", "controlplane/alloc", "controlplane/route", "dataplane/core", "dataplane/table"},
-    "controlplane/config": {"base", "controlplane/alloc", "controlplane/auth", "controlplane/policy", "controlplane/turn", "dataplane/engine"},
+    "controlplane/config": {"base", "controlplane/alloc", "controlplane/auth", "controlplane/policy", "controlplane/turn", "dataplane/engine", "dataplane/link"},
     "controlplane/transport": EVERYTHING,
     "controlplane/control": EVERYTHING,
     "controlplane/ctl": {"base"},

@@ -23,6 +23,7 @@
 #define AUTH_WITH(text)   REALM LISTEN RELAY "auth: {" text "}\n"
 #define LISTEN_WITH(text) REALM "listen: [" text "]\n" RELAY AUTH
 #define RELAY_WITH(text)  REALM LISTEN "relay: {" text "}\n" AUTH
+#define DPDK_WITH(text)   BASE "dataplane: {dpdk: {" text "}}\n"
 #define LONG_31           "1234567890123456789012345678901"
 #define LONG_127          LONG_31 LONG_31 LONG_31 LONG_31 "123"
 
@@ -38,50 +39,59 @@
 						  "{address: 10.0.3.5}, {address: 10.0.3.6}, "     \
 						  "{address: 10.0.3.7}"
 
-#define FULL                                                                                       \
-	"realm: example.org\n"                                                                     \
-	"listen:                          # one entry per transport address\n"                     \
-	"  - {transport: udp,  address: 192.0.2.1,     port: 3478}\n"                              \
-	"  - {transport: udp,  address: \"2001:db8::1\", port: 3478}\n"                            \
-	"relay:\n"                                                                                 \
-	"  addresses:\n"                                                                           \
-	"    - {address: 192.0.2.1}\n"                                                             \
-	"    - {address: 10.0.0.5, external: 203.0.113.7}\n"                                       \
-	"    - {address: \"2001:db8::1\"}\n"                                                       \
-	"  ports: 50000-50999\n"                                                                   \
-	"auth:\n"                                                                                  \
-	"  users:\n"                                                                               \
-	"    - {name: alice, password: in-the-file}\n"                                             \
-	"  users_file: users.yaml\n"                                                               \
-	"  secrets: [long-enough-for-anyone-1, long-enough-for-anyone-2]\n"                        \
-	"  secrets_file: secrets\n"                                                                \
-	"  nonce_lifetime: 30 min\n"                                                               \
-	"peers:\n"                                                                                 \
-	"  allow: [10.1.0.0/16]\n"                                                                 \
-	"  deny:  [198.51.100.0/24]\n"                                                             \
-	"limits:\n"                                                                                \
-	"  allocations: 200000\n"                                                                  \
-	"  allocations_per_user: 20\n"                                                             \
-	"  permissions_per_allocation: 128\n"                                                      \
-	"  channels_per_allocation: 32\n"                                                          \
-	"  unauthenticated_replies_per_source: 50/s\n"                                             \
-	"  lifetime_default: 601 s\n"                                                              \
-	"  lifetime_max: 2 h\n"                                                                    \
-	"  permission_lifetime: 5 min\n"                                                           \
-	"  channel_lifetime: 600s\n"                                                               \
-	"compat:\n"                                                                                \
-	"  rfc5766_channels: true\n"                                                               \
-	"dataplane:\n"                                                                             \
-	"  engine: xdp\n"                                                                          \
-	"  interfaces: [eth0, eth1]\n"                                                             \
-	"  xdp_mode: generic\n"                                                                    \
-	"  flows: 4096\n"                                                                          \
-	"control:\n"                                                                               \
-	"  socket: /tmp/c.sock\n"                                                                  \
-	"  group: staff\n"                                                                         \
-	"  readonly_socket: /tmp/ro.sock\n"                                                        \
-	"  readonly_group: users\n"                                                                \
-	"  workers: 1\n"                                                                           \
+#define FULL                                                                                         \
+	"realm: example.org\n"                                                                       \
+	"listen:                          # one entry per transport address\n"                       \
+	"  - {transport: udp,  address: 192.0.2.1,     port: 3478}\n"                                \
+	"  - {transport: udp,  address: \"2001:db8::1\", port: 3478}\n"                              \
+	"relay:\n"                                                                                   \
+	"  addresses:\n"                                                                             \
+	"    - {address: 192.0.2.1}\n"                                                               \
+	"    - {address: 10.0.0.5, external: 203.0.113.7}\n"                                         \
+	"    - {address: \"2001:db8::1\"}\n"                                                         \
+	"  ports: 50000-50999\n"                                                                     \
+	"auth:\n"                                                                                    \
+	"  users:\n"                                                                                 \
+	"    - {name: alice, password: in-the-file}\n"                                               \
+	"  users_file: users.yaml\n"                                                                 \
+	"  secrets: [long-enough-for-anyone-1, long-enough-for-anyone-2]\n"                          \
+	"  secrets_file: secrets\n"                                                                  \
+	"  nonce_lifetime: 30 min\n"                                                                 \
+	"peers:\n"                                                                                   \
+	"  allow: [10.1.0.0/16]\n"                                                                   \
+	"  deny:  [198.51.100.0/24]\n"                                                               \
+	"limits:\n"                                                                                  \
+	"  allocations: 200000\n"                                                                    \
+	"  allocations_per_user: 20\n"                                                               \
+	"  permissions_per_allocation: 128\n"                                                        \
+	"  channels_per_allocation: 32\n"                                                            \
+	"  unauthenticated_replies_per_source: 50/s\n"                                               \
+	"  lifetime_default: 601 s\n"                                                                \
+	"  lifetime_max: 2 h\n"                                                                      \
+	"  permission_lifetime: 5 min\n"                                                             \
+	"  channel_lifetime: 600s\n"                                                                 \
+	"compat:\n"                                                                                  \
+	"  rfc5766_channels: true\n"                                                                 \
+	"dataplane:\n"                                                                               \
+	"  engine: xdp\n"                                                                            \
+	"  interfaces: [eth0, eth1]\n"                                                               \
+	"  xdp_mode: generic\n"                                                                      \
+	"  flows: 4096\n"                                                                            \
+	"  workers: 2\n"                                                                             \
+	"  cores: [2, 3]\n"                                                                          \
+	"  idle_sleep: 50 us\n"                                                                      \
+	"  dpdk:\n"                                                                                  \
+	"    eal: [--in-memory, --no-pci, '--vdev=net_af_packet0,iface=eth0']\n"                     \
+	"    ports:\n"                                                                               \
+	"      - {port: 3, exception: virtio-user, addresses: [192.0.2.1/24], gateway: 192.0.2.2,\n" \
+	"         gateway6: \"fe80::1\"}\n"                                                          \
+	"      - {port: 0, gateway6: \"fe80::2\"}\n"                                                 \
+	"control:\n"                                                                                 \
+	"  socket: /tmp/c.sock\n"                                                                    \
+	"  group: staff\n"                                                                           \
+	"  readonly_socket: /tmp/ro.sock\n"                                                          \
+	"  readonly_group: users\n"                                                                  \
+	"  workers: 1\n"                                                                             \
 	"log: {level: debug, format: json}\n"
 
 static char folder[64];
@@ -307,9 +317,13 @@ static const struct {
 
 	/* data plane */
 	{BASE "dataplane: {engine: afxdp}\n",
-		"5:21: dataplane.engine: afxdp is not implemented yet, expected one of auto, "
-		"socket, xdp"},
-	{BASE "dataplane: {engine: dpdk}\n", "5:21: dataplane.engine: dpdk is not implemented"},
+		"5:12: dataplane.interfaces: is missing, expected the interfaces for the engine "
+		"afxdp"},
+	{BASE "dataplane: {engine: afxdp, interfaces: [eth0]}\n", NULL},
+	{BASE "dataplane: {engine: dpdk}\n", "5:12: dataplane.dpdk.ports: is missing"},
+	{BASE "dataplane: {engine: dpdk, dpdk: {eal: [--no-pci]}}\n",
+		"5:33: dataplane.dpdk.ports: is missing"},
+	{BASE "dataplane: {engine: dpdk, dpdk: {ports: [{port: 0}]}}\n", NULL},
 	{BASE "dataplane: {engine: warp}\n", "5:21: dataplane.engine: \"warp\" is unknown"},
 	{BASE "dataplane: {engine: xdp}\n", "5:12: dataplane.interfaces: is missing"},
 	{BASE "dataplane: {xdp_mode: fast}\n", "5:23: dataplane.xdp_mode: \"fast\" is unknown"},
@@ -320,9 +334,52 @@ static const struct {
 	{BASE "dataplane: {interfaces: [../x]}\n",
 		"5:26: dataplane.interfaces[0]: \"../x\" is no name"},
 	{BASE "dataplane: {flows: 67108865}\n", "5:20: dataplane.flows: \"67108865\" is out of"},
-	{BASE "dataplane: {workers: 2}\n", "5:13: dataplane.workers: is not implemented yet"},
-	{BASE "dataplane: {cores: [2]}\n", "5:13: dataplane.cores: is not implemented yet"},
-	{BASE "dataplane: {dpdk: {}}\n", "5:13: dataplane.dpdk: is not implemented yet"},
+	{BASE "dataplane: {workers: 0}\n",
+		"5:22: dataplane.workers: \"0\" is out of range, expected 1 to 32"},
+	{BASE "dataplane: {workers: 33}\n", "5:22: dataplane.workers: \"33\" is out of range"},
+	{BASE "dataplane: {workers: 2, cores: [2, 3]}\n", NULL},
+	{BASE "dataplane: {cores: [2, 3]}\n",
+		"5:20: dataplane.cores: has 2 entries, expected one for each worker: "
+		"dataplane.workers is 1"},
+	{BASE "dataplane: {workers: 2, cores: [2, 2]}\n",
+		"5:36: dataplane.cores[1]: core 2 is there twice"},
+	{BASE "dataplane: {cores: [1024]}\n", "5:21: dataplane.cores[0]: \"1024\" is out of range"},
+	{BASE "dataplane: {idle_sleep: 50}\n",
+		"5:25: dataplane.idle_sleep: \"50\" has no unit, write 50 us"},
+	{BASE "dataplane: {idle_sleep: 2 s}\n",
+		"5:25: dataplane.idle_sleep: \"2 s\" is out of range, expected 0 us to 1000000 us"},
+	{BASE "dataplane: {idle_sleep: 1 h}\n",
+		"5:25: dataplane.idle_sleep: \"1 h\" is not a time in us, ms or s"},
+	{DPDK_WITH("eal: [--in-memory, --proc-type=secondary]"),
+		"5:39: dataplane.dpdk.eal[1]: --proc-type is not allowed: there are no secondary"},
+	{DPDK_WITH("eal: [--proc, secondary]"), "5:26: dataplane.dpdk.eal[0]: --proc-type is not"},
+	{DPDK_WITH("eal: [--telemetry]"),
+		"5:26: dataplane.dpdk.eal[0]: --telemetry is not allowed"},
+	{DPDK_WITH("eal: [--]"), "5:26: dataplane.dpdk.eal[0]: \"--\" would end"},
+	{DPDK_WITH("eal: [--file-prefix=tp, -a, '0000:00:04.0', --no-telemetry]"), NULL},
+	{DPDK_WITH("eal: --no-pci"), "5:25: dataplane.dpdk.eal: a single value, expected a list"},
+	{DPDK_WITH("port: []"), "5:20: dataplane.dpdk.port: unknown key, did you mean ports?"},
+	{DPDK_WITH("ports: [{exception: tap}]"), "5:28: dataplane.dpdk.ports[0]: has no port"},
+	{DPDK_WITH("ports: [{port: 32}]"), "5:35: dataplane.dpdk.ports[0].port: \"32\" is out of"},
+	{DPDK_WITH("ports: [{port: 1}, {port: 1}]"),
+		"5:46: dataplane.dpdk.ports[1].port: port 1 is there twice"},
+	{DPDK_WITH("ports: [{port: 0, exception: kni}]"),
+		"5:49: dataplane.dpdk.ports[0].exception: \"kni\" is unknown, expected one of tap, "
+		"virtio-user"},
+	{DPDK_WITH("ports: [{port: 0, addresses: [192.0.2.1]}]"),
+		"5:50: dataplane.dpdk.ports[0].addresses[0]: \"192.0.2.1\" has no prefix length"},
+	{DPDK_WITH("ports: [{port: 0, addresses: [192.0.2.1/33]}]"),
+		"5:50: dataplane.dpdk.ports[0].addresses[0]: prefix length \"33\" is out of range, "
+		"expected 1 to 32"},
+	{DPDK_WITH("ports: [{port: 0, addresses: [0.0.0.0/0]}]"),
+		"5:50: dataplane.dpdk.ports[0].addresses[0]: 0.0.0.0 stands for every address"},
+	{DPDK_WITH("ports: [{port: 0, addresses: [\"2001:db8::1/128\"]}]"), NULL},
+	{DPDK_WITH("ports: [{port: 0, gateway: eth0}]"),
+		"5:47: dataplane.dpdk.ports[0].gateway: \"eth0\" is no address"},
+	{DPDK_WITH("ports: [{port: 0, gateway6: 192.0.2.1}]"),
+		"5:48: dataplane.dpdk.ports[0].gateway6: 192.0.2.1 is no IPv6 address"},
+	{DPDK_WITH("ports: [{port: 0, gateway: \"fe80::1\", gateway6: \"fe80::2\"}]"),
+		"5:68: dataplane.dpdk.ports[0].gateway6: is the second IPv6 gateway"},
 
 	{"realm: &r example.org-with-an-anchor\n" LISTEN RELAY "auth: {secrets: [*r]}\n", NULL},
 
@@ -333,6 +390,12 @@ static const struct {
 	{BASE "control: {socket: /" LONG_127 "}\n", "5:19: control.socket: is not usable"},
 	{BASE "control: {socket: /a, readonly_socket: /a}\n",
 		"5:40: control.readonly_socket: is the same"},
+	{BASE "control: {socket: /a/dataplane.sock}\n",
+		"5:19: control.socket: is where turnpike-dataplane is awaited"},
+	{BASE "control: {socket: /a/b, readonly_socket: /a/dataplane.sock}\n",
+		"5:42: control.readonly_socket: is where turnpike-dataplane is awaited"},
+	{BASE "control: {socket: /" LONG_31 LONG_31 LONG_31 "/c}\n",
+		"5:19: control.socket: leaves no room for the name of dataplane.sock beside it"},
 	{BASE "control: {workers: 2}\n", "5:20: control.workers: \"2\": more than one thread"},
 };
 
@@ -386,6 +449,13 @@ static void test_defaults(void **state)
 	assert_int_equal(c->engine, CONFIG_ENGINE_AUTO);
 	assert_int_equal(c->engine_options.flows, 1048576);
 	assert_int_equal(c->engine_options.interfaces_count, 0);
+	assert_int_equal(c->engine_options.allocations, 100000);
+	assert_int_equal(c->engine_options.workers, 1);
+	assert_int_equal(c->engine_options.cores_count, 0);
+	assert_int_equal(c->engine_options.idle_sleep_us, 0);
+	assert_int_equal(c->engine_options.eal_count, 0);
+	assert_int_equal(c->engine_options.ports_count, 0);
+	assert_string_equal(c->engine_options.link_path, "/run/turnpike/dataplane.sock");
 	assert_string_equal(c->control.socket, "/run/turnpike/control.sock");
 	assert_string_equal(c->control.group, "turnpike");
 	assert_null(c->control.readonly_socket);
@@ -401,6 +471,36 @@ static void assert_address(const struct tp_addr *a, const char *want)
 	char text[TP_ADDR_TEXT];
 
 	assert_string_equal(tp_addr_text(a, text), want);
+}
+
+static void check_workers(const struct tp_engine_options *o)
+{
+	assert_string_equal(o->link_path, "/tmp/dataplane.sock");
+	assert_int_equal(o->allocations, 200000);
+	assert_int_equal(o->workers, 2);
+	assert_int_equal(o->cores_count, 2);
+	assert_int_equal(o->cores[0], 2);
+	assert_int_equal(o->cores[1], 3);
+	assert_int_equal(o->idle_sleep_us, 50);
+}
+
+static void check_dpdk(const struct tp_engine_options *o)
+{
+	assert_int_equal(o->eal_count, 3);
+	assert_string_equal(o->eal[2], "--vdev=net_af_packet0,iface=eth0");
+	assert_int_equal(o->ports_count, 2);
+	assert_int_equal(o->ports[0].port, 3);
+	assert_int_equal(o->ports[0].exception, TP_EXCEPTION_VIRTIO_USER);
+	assert_int_equal(o->ports[0].addresses_count, 1);
+	assert_string_equal(o->ports[0].addresses[0], "192.0.2.1/24");
+	assert_int_equal(o->ports[0].gateways_count, 2);
+	assert_string_equal(o->ports[0].gateways[0], "192.0.2.2");
+	assert_string_equal(o->ports[0].gateways[1], "fe80::1");
+	assert_int_equal(o->ports[1].port, 0);
+	assert_int_equal(o->ports[1].exception, TP_EXCEPTION_TAP);
+	assert_int_equal(o->ports[1].addresses_count, 0);
+	assert_int_equal(o->ports[1].gateways_count, 1);
+	assert_string_equal(o->ports[1].gateways[0], "fe80::2");
 }
 
 static void test_everything_given(void **state)
@@ -448,6 +548,8 @@ static void test_everything_given(void **state)
 	assert_int_equal(c->engine_options.interfaces_count, 2);
 	assert_string_equal(c->engine_options.interfaces[1], "eth1");
 	assert_int_equal(c->engine_options.flows, 4096);
+	check_workers(&c->engine_options);
+	check_dpdk(&c->engine_options);
 	assert_string_equal(c->control.readonly_socket, "/tmp/ro.sock");
 	assert_string_equal(c->control.readonly_group, "users");
 	assert_int_equal(c->log_level, TP_LOG_DEBUG);
