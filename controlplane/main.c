@@ -3,11 +3,11 @@
  * opened, then the rights are given up, and only then the first byte from the network is read.
  */
 #include "engines.h"
-#include "privileges.h"
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/privileges.h"
 #include "controlplane/auth/auth.h"
 #include "controlplane/config/config.h"
 #include "controlplane/config/options.h"
@@ -70,7 +70,7 @@ static void name_pins(struct turnpike *t)
 }
 
 /* The engine's programs and the tables in its memory. */
-static int start_dataplane(struct turnpike *t, const struct privileges_target *target)
+static int start_dataplane(struct turnpike *t, const struct tp_privileges_target *target)
 {
 	struct tp_engine_options options = t->config->engine_options;
 	uint16_t channel_max = t->config->turn.rfc5766_channels ? 0x7ffe : 0x4fff;
@@ -297,12 +297,12 @@ static void log_libevent(int severity, const char *text)
 
 static int start(struct turnpike *t)
 {
-	struct privileges_target target;
-	int err = privileges_target(&target);
+	struct tp_privileges_target target;
+	int err = tp_privileges_target(&target);
 
 	if (err < 0)
 		return fail("no unprivileged user to become", err);
-	privileges_raise_limits();
+	tp_privileges_raise_limits();
 	t->base = event_base_new();
 	if (!t->base)
 		return fail("event loop", -ENOMEM);
@@ -314,7 +314,7 @@ static int start(struct turnpike *t)
 	if (!err)
 		err = start_control(t);
 	if (!err) {
-		err = privileges_drop(&target);
+		err = tp_privileges_drop(&target);
 		if (err < 0)
 			return fail("privileges could not be given up", err);
 		tp_info("running as %s", target.name);

@@ -10,26 +10,26 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-int privileges_target(struct privileges_target *out)
+int tp_privileges_target(struct tp_privileges_target *out)
 {
-	static const char *const names[] = {PRIVILEGES_USER, "nobody"};
+	static const char *const names[] = {TP_PRIVILEGES_USER, "nobody"};
 
 	if (geteuid() != 0) {
-		*out = (struct privileges_target){geteuid(), getegid(), "the caller"};
+		*out = (struct tp_privileges_target){geteuid(), getegid(), "the caller"};
 		return 0;
 	}
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		const struct passwd *user = getpwnam(names[i]);
 
 		if (user && user->pw_uid != 0) {
-			*out = (struct privileges_target){user->pw_uid, user->pw_gid, names[i]};
+			*out = (struct tp_privileges_target){user->pw_uid, user->pw_gid, names[i]};
 			return 0;
 		}
 	}
 	return -ENOENT;
 }
 
-void privileges_raise_limits(void)
+void tp_privileges_raise_limits(void)
 {
 	struct rlimit files, no_core = {0, 0};
 
@@ -40,7 +40,7 @@ void privileges_raise_limits(void)
 	setrlimit(RLIMIT_CORE, &no_core);
 }
 
-static int become(const struct privileges_target *target)
+static int become(const struct tp_privileges_target *target)
 {
 	if (geteuid() != 0)
 		return 0;
@@ -51,7 +51,7 @@ static int become(const struct privileges_target *target)
 	return setresuid(0, 0, 0) == 0 ? -EPERM : 0;
 }
 
-int privileges_drop(const struct privileges_target *target)
+int tp_privileges_drop(const struct tp_privileges_target *target)
 {
 	int err;
 

@@ -7,9 +7,9 @@
 
 #include <sys/types.h>
 
-#define PRIVILEGES_USER "turnpike"
+#define TP_PRIVILEGES_USER "turnpike"
 
-struct privileges_target {
+struct tp_privileges_target {
 	uid_t uid;
 	gid_t gid;
 	const char *name; /* as found in the user database */
@@ -19,10 +19,10 @@ struct privileges_target {
  * Who to become: the user `turnpike`, else `nobody`; the caller itself when it is not root.
  * -ENOENT: neither exists.
  */
-int privileges_target(struct privileges_target *out);
+int tp_privileges_target(struct tp_privileges_target *out);
 
 /* Raises the number of open files to the hard limit: one for each relayed address. */
-void privileges_raise_limits(void);
+void tp_privileges_raise_limits(void);
 
 /* Becomes the target and checks by reading back that it took. */
-int privileges_drop(const struct privileges_target *target);
+int tp_privileges_drop(const struct tp_privileges_target *target);
