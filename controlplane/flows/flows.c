@@ -238,6 +238,17 @@ static void init_record(struct record *record, struct flows *flows, enum tp_flow
 	};
 }
 
+static void tell_relay(const struct client_flows *f, const struct alloc_relay *relay, bool open)
+{
+	unsigned int family = relay->address.family == TP_IPV4 ? TP_RELAY_V4 : TP_RELAY_V6;
+	struct tp_table *table = f->record.flows->table;
+	struct tp_relay_ref none = {.word = 0};
+
+	if (f->record.slot != RECORD_NO_SLOT)
+		tp_table_set_relay(table, f->record.slot, family,
+			open ? spec_relay(table, relay->allocation, family) : none);
+}
+
 static int begin_client(struct flows *flows, struct allocation *allocation)
 {
 	struct client_flows *f = calloc(1, sizeof(*f));
@@ -263,6 +274,7 @@ static void end_client(struct client_flows *f)
 int flows_open_relay(struct flows *flows, struct alloc_relay *relay)
 {
 	struct allocation *allocation = relay->allocation;
+	struct client_flows *client;
 	int err = own_port(flows, &relay->address, TP_PORT_RELAY);
 
 	if (!err && !allocation->flows)
@@ -271,7 +283,9 @@ int flows_open_relay(struct flows *flows, struct alloc_relay *relay)
 		disown_port(flows, &relay->address);
 		return err;
 	}
-	((struct client_flows *)allocation->flows)->relays++;
+	client = allocation->flows;
+	client->relays++;
+	tell_relay(client, relay, true);
 	return 0;
 }
 
@@ -279,6 +293,8 @@ void flows_close_relay(struct flows *flows, struct alloc_relay *relay)
 {
 	struct client_flows *client = relay->allocation->flows;
 
+	if (client)
+		tell_relay(client, relay, false);
 	/* Whoever ended it has ended these before, as a rule. */
 	for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next)
 		flows_revoke_channel(flows, c);

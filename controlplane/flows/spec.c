@@ -1,6 +1,10 @@
 /* Allocations as flow specifications. Pure. */
 #include "spec.h"
 
+_Static_assert((int)ALLOC_RELAY_V4 == TP_RELAY_V4 && (int)ALLOC_RELAY_V6 == TP_RELAY_V6 &&
+		       (int)ALLOC_RELAYS == TP_RELAYS,
+	"one order of the families");
+
 bool spec_has_next_hop(const struct alloc_channel *channel)
 {
 	const struct alloc_relay *relay = channel->relay;
@@ -36,14 +40,29 @@ void spec_of_permission(const struct tp_table *table, const struct alloc_permiss
 	struct tp_flow_spec *out)
 {
 	const struct alloc_relay *relay = permission->relay;
+	const struct alloc_tuple *tuple = &relay->allocation->tuple;
 
 	*out = (struct tp_flow_spec){
 		.kind = TP_FLOW_PERMISSION,
 		.in = side(table, &permission->peer, &relay->address, 0),
+		.out = side(table, &tuple->client, &tuple->server, 0),
 		.expires_ns = until(relay, permission->expires_ns),
 		.allocation = relay->allocation->id,
 	};
 	out->in.remote.port = 0;
+}
+
+struct tp_relay_ref spec_relay(
+	const struct tp_table *table, const struct allocation *allocation, unsigned int family)
+{
+	const struct alloc_relay *relay = allocation->relays[family];
+	struct tp_relay_ref out = {.word = 0};
+
+	if (!relay || tp_table_find_local(table, &relay->address, &out.local) < 0)
+		return (struct tp_relay_ref){.word = 0};
+	out.port = tp_to_be16(relay->address.port);
+	out.used = 1;
+	return out;
 }
 
 void spec_of_client(
@@ -55,6 +74,8 @@ void spec_of_client(
 		.expires_ns = (uint64_t)UINT32_MAX << TP_TICK_SHIFT,
 		.allocation = allocation->id,
 	};
+	for (unsigned int family = 0; family < TP_RELAYS; family++)
+		out->relays[family] = spec_relay(table, allocation, family);
 }
 
 static struct tp_flow_side client_side(

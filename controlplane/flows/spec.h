@@ -12,6 +12,11 @@ bool spec_has_next_hop(const struct alloc_channel *channel);
 void spec_of_permission(const struct tp_table *table, const struct alloc_permission *permission,
 	struct tp_flow_spec *out);
 
+/* How a client's flow names its relay of that family (enum tp_relay_family), or that it has none.
+ */
+struct tp_relay_ref spec_relay(
+	const struct tp_table *table, const struct allocation *allocation, unsigned int family);
+
 /*
  * TP_FLOW_CLIENT. Without an end of its own: it only says whom the control plane listens to, and
  * goes with the last relay.

@@ -7,9 +7,9 @@
  * no ChannelData header. IPv4 is v4-mapped; local addresses are indexes into the locals table.
  *
  * Publishing rules: a record is immutable while it can be matched, except single aligned words
- * (expires, next_hop, peer_hop). Insert: value, then the key's addresses, then the key's `ident`
- * word (release), last the tag. Remove: clear the ident word first; the slot rests until every
- * reader has passed and only then is it reused.
+ * (expires, next_hop, peer_hop, and each of a client's relays as one word). Insert: value, then the
+ * key's addresses, then the key's `ident` word (release), last the tag. Remove: clear the ident
+ * word first; the slot rests until every reader has passed and only then is it reused.
  */
 #pragma once
 
@@ -77,12 +77,22 @@ struct tp_flow_key {
 	};
 };
 
-/* A relayed transport address of a client, as its CLIENT flow names it. */
+enum tp_relay_family { TP_RELAY_V4, TP_RELAY_V6, TP_RELAYS };
+
+/*
+ * A relayed transport address of a client, as its CLIENT flow names it. It comes and goes while the
+ * record is live: read the word, then look at the copy.
+ */
 struct tp_relay_ref {
-	tp_be16 port;
-	uint8_t local;
-	uint8_t used; /* 0 = the allocation has none of this family */
-	uint32_t zero;
+	union {
+		struct {
+			tp_be16 port;
+			uint8_t local;
+			uint8_t used; /* 0 = the allocation has none of this family */
+			uint32_t zero;
+		};
+		uint64_t word;
+	};
 };
 
 /* The peer is a relayed address of this server: look up (this relay, that relay) again. */
@@ -91,7 +101,7 @@ struct tp_relay_ref {
 struct tp_flow_value {
 	union {
 		uint64_t remote[2];
-		struct tp_relay_ref relays[2]; /* CLIENT: IPv4, IPv6; nothing else is set then */
+		struct tp_relay_ref relays[TP_RELAYS]; /* CLIENT: nothing else is set then */
 	};
 	tp_be16 local_port; /* these two as in the UDP header that leaves */
 	tp_be16 remote_port;

@@ -61,6 +61,25 @@ struct flow_text {
 	char text[288];
 };
 
+/* " 192.0.2.1:50000 [2001:db8::1]:50000": what a client's flow names. */
+static void describe_relays(const struct tp_table *table, const struct tp_flow_spec *spec,
+	char text[TP_RELAYS * (TP_ADDR_TEXT + 1)])
+{
+	char one[TP_ADDR_TEXT];
+
+	text[0] = '\0';
+	for (int family = 0; family < TP_RELAYS; family++) {
+		const struct tp_relay_ref *relay = &spec->relays[family];
+		struct tp_addr address = tp_table_local(table, relay->local);
+
+		if (!relay->used)
+			continue;
+		address.port = tp_from_be16(relay->port);
+		strcat(text, " ");
+		strcat(text, tp_addr_text(&address, one));
+	}
+}
+
 static struct flow_text describe(const struct tp_table *table, const struct tp_flow_spec *spec)
 {
 	static const char *const kinds[] = {"?", "channel", "peer", "permission", "client"};
@@ -68,6 +87,7 @@ static struct flow_text describe(const struct tp_table *table, const struct tp_f
 		tp_table_local(table, spec->in.local), tp_table_local(table, spec->out.local)};
 	char in_remote[TP_ADDR_TEXT], in_local[TP_ADDR_TEXT];
 	char out_remote[TP_ADDR_TEXT], out_local[TP_ADDR_TEXT];
+	char relays[TP_RELAYS * (TP_ADDR_TEXT + 1)];
 	struct flow_text out;
 	const char *kind = (unsigned int)spec->kind < sizeof(kinds) / sizeof(kinds[0])
 				   ? kinds[spec->kind]
@@ -77,15 +97,17 @@ static struct flow_text describe(const struct tp_table *table, const struct tp_f
 	local[1].port = spec->out.local_port;
 	tp_addr_text(&spec->in.remote, in_remote);
 	tp_addr_text(&local[0], in_local);
-	if (spec->kind == TP_FLOW_PERMISSION || spec->kind == TP_FLOW_CLIENT) {
-		snprintf(out.text, sizeof(out.text), "%s %s -> %s", kind, in_remote, in_local);
+	if (spec->kind == TP_FLOW_CLIENT) {
+		describe_relays(table, spec, relays);
+		snprintf(out.text, sizeof(out.text), "%s %s -> %s relays%s", kind, in_remote,
+			in_local, relays);
 		return out;
 	}
 	tp_addr_text(&spec->out.remote, out_remote);
 	tp_addr_text(&local[1], out_local);
-	snprintf(out.text, sizeof(out.text), "%s %s -> %s channel %#x to %s -> %s channel %#x",
+	snprintf(out.text, sizeof(out.text), "%s %s -> %s channel %#x to %s -> %s channel %#x%s",
 		kind, in_remote, in_local, spec->in.channel, out_local, out_remote,
-		spec->out.channel);
+		spec->out.channel, spec->hairpin ? " (hairpin)" : "");
 	return out;
 }
 
@@ -107,6 +129,10 @@ static const char *first_difference(const struct tp_flow *a, const struct tp_flo
 		return "expiry";
 	if (a->next_hop != b->next_hop)
 		return "next hop";
+	if (a->peer_hop != b->peer_hop)
+		return "next hop to the peer";
+	if (a->policer != b->policer)
+		return "policer";
 	if (a->allocation != b->allocation)
 		return "allocation";
 	if (a->sum_delta != b->sum_delta)

@@ -25,18 +25,42 @@ static bool side_is_valid(const struct tp_table *table, const struct tp_flow_sid
 	       side->local < table->config->locals;
 }
 
+static bool relays_are_valid(const struct tp_table *table, const struct tp_flow_spec *spec)
+{
+	for (int family = 0; family < TP_RELAYS; family++) {
+		const struct tp_relay_ref *relay = &spec->relays[family];
+
+		if (!relay->used && relay->word != 0)
+			return false;
+		if (relay->used && (relay->local >= table->config->locals ||
+					   is_mapped(table->locals[relay->local].ip) !=
+						   (family == TP_RELAY_V4)))
+			return false;
+	}
+	return true;
+}
+
+static bool numbers_are_valid(const struct tp_table *table, const struct tp_flow_spec *spec)
+{
+	return spec->next_hop < TP_NEXT_HOPS_MAX && spec->peer_hop < TP_NEXT_HOPS_MAX &&
+	       spec->policer < table->memory.shape.regions[TP_REGION_POLICERS].count;
+}
+
 static bool spec_is_valid(const struct tp_table *table, const struct tp_flow_spec *spec)
 {
-	if (spec->next_hop >= TP_NEXT_HOPS_MAX || !side_is_valid(table, &spec->in))
+	if (!numbers_are_valid(table, spec) || !side_is_valid(table, &spec->in))
 		return false;
 	switch (spec->kind) {
 	case TP_FLOW_CHANNEL:
+		return side_is_valid(table, &spec->out) && spec->peer_hop == 0;
 	case TP_FLOW_PEER:
-		return side_is_valid(table, &spec->out);
+		return side_is_valid(table, &spec->out) && spec->peer_hop == 0 && !spec->hairpin;
 	case TP_FLOW_PERMISSION:
-		return spec->in.remote.port == 0;
+		return side_is_valid(table, &spec->out) && spec->in.remote.port == 0 &&
+		       spec->in.channel == 0 && spec->out.channel == 0;
 	case TP_FLOW_CLIENT:
-		return spec->in.channel == 0;
+		return relays_are_valid(table, spec) && spec->in.channel == 0 &&
+		       spec->next_hop == 0 && spec->peer_hop == 0 && !spec->hairpin;
 	case TP_FLOW_NONE:
 		break;
 	}
@@ -62,21 +86,33 @@ static uint32_t label_of(const struct tp_table *table, const struct tp_flow_valu
 	return label ? label : 1;
 }
 
-static bool is_rewrite(uint8_t kind)
-{
-	return kind == TP_FLOW_CHANNEL || kind == TP_FLOW_PEER;
-}
-
 /* What every packet of the flow would otherwise compute again. */
 static void set_constants(const struct tp_table *table, struct tp_flow *record)
 {
 	const struct tp_local *in = &table->locals[record->key.local];
 	const struct tp_local *out = &table->locals[record->value.local];
+	bool v4 = is_mapped(record->value.remote);
 
-	record->sum_delta = tp_flow_sum_delta(&record->key, &record->value, in, out);
 	record->label = label_of(table, &record->value);
-	if (is_mapped(record->value.remote))
+	if (v4)
+		record->ip_sum_delta = 0;
+	/* Of one peer's ports each has sums of its own. */
+	if (record->key.kind == TP_FLOW_PERMISSION)
+		return;
+	record->sum_delta = tp_flow_sum_delta(&record->key, &record->value, in, out);
+	if (v4)
 		record->ip_sum_delta = tp_flow_ip_sum_delta(&record->key, &record->value, in, out);
+}
+
+static void set_rewrite(
+	const struct tp_table *table, const struct tp_flow_side *out, struct tp_flow *record)
+{
+	memcpy(record->value.remote, out->remote.ip, sizeof(record->value.remote));
+	record->value.remote_port = tp_to_be16(out->remote.port);
+	record->value.local_port = tp_to_be16(out->local_port);
+	record->value.channel = tp_to_be16(out->channel);
+	record->value.local = out->local;
+	set_constants(table, record);
 }
 
 int tp_record_encode(
@@ -86,6 +122,9 @@ int tp_record_encode(
 		.expires = tp_ticks_until(spec->expires_ns),
 		.allocation = spec->allocation,
 		.next_hop = spec->next_hop,
+		.peer_hop = spec->peer_hop,
+		.policer = spec->policer,
+		.value.flags = spec->hairpin ? TP_FLOW_HAIRPIN : 0,
 	};
 
 	if (!spec_is_valid(table, spec))
@@ -96,14 +135,10 @@ int tp_record_encode(
 	record.key.channel = tp_to_be16(spec->in.channel);
 	record.key.local = spec->in.local;
 	record.key.kind = (uint8_t)spec->kind;
-	if (is_rewrite(record.key.kind)) {
-		memcpy(record.value.remote, spec->out.remote.ip, sizeof(record.value.remote));
-		record.value.remote_port = tp_to_be16(spec->out.remote.port);
-		record.value.local_port = tp_to_be16(spec->out.local_port);
-		record.value.channel = tp_to_be16(spec->out.channel);
-		record.value.local = spec->out.local;
-		set_constants(table, &record);
-	}
+	if (spec->kind == TP_FLOW_CLIENT)
+		memcpy(record.value.relays, spec->relays, sizeof(record.value.relays));
+	else
+		set_rewrite(table, &spec->out, &record);
 	*out = record;
 	return 0;
 }
@@ -132,9 +167,14 @@ void tp_record_decode(
 		.expires_ns = (uint64_t)record->expires << TP_TICK_SHIFT,
 		.allocation = record->allocation,
 		.next_hop = record->next_hop,
+		.peer_hop = record->peer_hop,
+		.policer = record->policer,
+		.hairpin = value->flags & TP_FLOW_HAIRPIN,
 	};
-	if (!is_rewrite(key->kind))
+	if (key->kind == TP_FLOW_CLIENT) {
+		memcpy(out->relays, value->relays, sizeof(out->relays));
 		return;
+	}
 	out->out = (struct tp_flow_side){
 		.remote = address_of(value->remote, value->remote_port),
 		.local_port = tp_from_be16(value->local_port),

@@ -253,6 +253,21 @@ void tp_table_set_next_hop(struct tp_table *table, uint32_t slot, uint16_t next_
 		__atomic_store_n(&table->flows[slot].next_hop, next_hop, __ATOMIC_RELAXED);
 }
 
+void tp_table_set_peer_hop(struct tp_table *table, uint32_t slot, uint16_t peer_hop)
+{
+	if (is_live(table, slot) && peer_hop < TP_NEXT_HOPS_MAX)
+		__atomic_store_n(&table->flows[slot].peer_hop, peer_hop, __ATOMIC_RELAXED);
+}
+
+void tp_table_set_relay(
+	struct tp_table *table, uint32_t slot, unsigned int family, struct tp_relay_ref relay)
+{
+	if (is_live(table, slot) && table->flows[slot].key.kind == TP_FLOW_CLIENT &&
+		family < TP_RELAYS)
+		__atomic_store_n(&table->flows[slot].value.relays[family].word, relay.word,
+			__ATOMIC_RELAXED);
+}
+
 struct tp_flow_counters tp_table_counters(const struct tp_table *table, uint32_t slot)
 {
 	if (!is_live(table, slot))

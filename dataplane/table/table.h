@@ -93,22 +93,33 @@ struct tp_flow_side {
 
 struct tp_flow_spec {
 	enum tp_flow_kind kind;
-	struct tp_flow_side in, out; /* out is all zero for kinds that rewrite nothing */
-	uint64_t expires_ns;         /* CLOCK_MONOTONIC */
+	struct tp_flow_side in;
+	struct tp_flow_side out;               /* PERMISSION: the client's; CLIENT: all zero */
+	struct tp_relay_ref relays[TP_RELAYS]; /* CLIENT only */
+	bool hairpin;        /* CHANNEL, PERMISSION: the peer is a relayed address of this server */
+	uint64_t expires_ns; /* CLOCK_MONOTONIC */
 	uint32_t allocation;
+	uint32_t policer; /* 0 = no limit */
 	uint16_t next_hop;
+	uint16_t peer_hop; /* PERMISSION: towards the peer, next_hop leads to the client */
 };
 
 /*
  * Makes the flow visible to readers before it returns. -ENOSPC: no free slot in either bucket;
  * config.unplaced then counts it (undo with tp_table_forget_unplaced()). -EEXIST: the key is live.
- * -EINVAL: no kind, no such local address, or a v4-mapped address that calls itself IPv6.
+ * -EINVAL: no kind, no such local address, next hop or policer, a v4-mapped address that calls
+ * itself IPv6, or something that flows of this kind do not have.
  */
 int tp_table_publish(struct tp_table *table, const struct tp_flow_spec *spec, uint32_t *slot);
 void tp_table_forget_unplaced(struct tp_table *table);
 
 void tp_table_set_expiry(struct tp_table *table, uint32_t slot, uint64_t expires_ns);
 void tp_table_set_next_hop(struct tp_table *table, uint32_t slot, uint16_t next_hop);
+void tp_table_set_peer_hop(struct tp_table *table, uint32_t slot, uint16_t peer_hop);
+
+/* CLIENT: the allocation has got a relay of that family (enum tp_relay_family), or lost it. */
+void tp_table_set_relay(
+	struct tp_table *table, uint32_t slot, unsigned int family, struct tp_relay_ref relay);
 
 /* What was counted for the flow since it was published. */
 struct tp_flow_counters tp_table_counters(const struct tp_table *table, uint32_t slot);
@@ -137,7 +148,7 @@ struct tp_flow_counters tp_worker_direction(
 
 /*
  * Audit: tell it every flow that should be there, then end it. Differences: expected but missing or
- * different (expiry to the tick, next hop too), there but not expected, a tag that misleads
+ * different (expiry to the tick, next hops too), there but not expected, a tag that misleads
  * readers. Each one is described by a call of `report` (which may be NULL); returns their number.
  */
 struct tp_audit;

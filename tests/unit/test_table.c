@@ -48,7 +48,7 @@ static void close_table(struct fixture *f)
 	tp_memory_destroy_plain(&f->memory);
 }
 
-/* The n-th flow of a family of distinct ones; all three kinds, both IP versions, across too. */
+/* The n-th flow of a family of distinct ones; all kinds that rewrite, both IP versions, across. */
 static struct tp_flow_spec nth_flow(uint32_t n)
 {
 	uint8_t ip[16] = {0x20, 0x01, 0x0d, 0xb8, [8] = 7};
@@ -57,6 +57,7 @@ static struct tp_flow_spec nth_flow(uint32_t n)
 		.expires_ns = UINT64_C(1000) * TP_NS_PER_S,
 		.allocation = n,
 		.next_hop = (uint16_t)(1 + n % 7),
+		.policer = n % 3,
 	};
 	bool is_v4 = n / 3 % 2;
 
@@ -65,16 +66,32 @@ static struct tp_flow_spec nth_flow(uint32_t n)
 		is_v4 ? tp_addr_make(TP_IPV4, ip + 12, 1000) : tp_addr_make(TP_IPV6, ip, 1000);
 	spec.in.local = is_v4 ? 0 : 1;
 	spec.in.local_port = 3478;
-	if (spec.kind == TP_FLOW_PERMISSION) {
-		spec.in.remote.port = 0;
-		return spec;
-	}
 	spec.out = spec.in;
 	spec.out.remote = tp_addr_make(TP_IPV6, ip, (uint16_t)(n * 3));
 	spec.out.local = 1;
 	spec.out.local_port = (uint16_t)(50000 + n % 1000);
+	spec.hairpin = spec.kind != TP_FLOW_PEER && n % 2;
+	if (spec.kind == TP_FLOW_PERMISSION) {
+		spec.in.remote.port = 0;
+		spec.peer_hop = (uint16_t)(1 + n % 5);
+		return spec;
+	}
 	*(spec.kind == TP_FLOW_CHANNEL ? &spec.in.channel : &spec.out.channel) = 0x4001;
 	return spec;
+}
+
+static struct tp_flow_spec client_flow(uint32_t n)
+{
+	uint8_t ip[4] = {198, 51, 100, (uint8_t)n};
+
+	return (struct tp_flow_spec){
+		.kind = TP_FLOW_CLIENT,
+		.in = {.remote = tp_addr_make(TP_IPV4, ip, 1024), .local_port = 3478},
+		.relays = {{.port = tp_to_be16((uint16_t)(50000 + n)), .local = 0, .used = 1}},
+		.expires_ns = UINT64_C(1000) * TP_NS_PER_S,
+		.allocation = n,
+		.policer = 2,
+	};
 }
 
 static const struct tp_flow *record_at(const struct fixture *f, uint32_t slot)
@@ -147,6 +164,10 @@ static void test_publish_and_read(void **state)
 		assert_int_equal(spec.out.channel, back.out.channel);
 		assert_int_equal(spec.out.local_port, back.out.local_port);
 		assert_int_equal(spec.out.local, back.out.local);
+		assert_int_equal(back.hairpin, spec.hairpin);
+		assert_int_equal(back.next_hop, spec.next_hop);
+		assert_int_equal(back.peer_hop, spec.peer_hop);
+		assert_int_equal(back.policer, spec.policer);
 		assert_int_equal(back.kind, spec.kind);
 		assert_int_equal(back.allocation, n);
 		assert_int_equal(tp_ticks_until(back.expires_ns), tp_ticks_until(spec.expires_ns));
@@ -159,11 +180,11 @@ static void test_publish_and_read(void **state)
 static void test_refused_specs(void **state)
 {
 	struct fixture f;
-	struct tp_flow_spec rows[6];
+	struct tp_flow_spec rows[23];
 	uint32_t slot = 7;
 
 	open_table(&f, 8);
-	for (int i = 0; i < 6; i++)
+	for (int i = 0; i < 9; i++)
 		rows[i] = nth_flow(0);
 	rows[0].kind = TP_FLOW_NONE;
 	rows[1].in.local = 2;
@@ -171,7 +192,30 @@ static void test_refused_specs(void **state)
 	rows[3].out.remote = tp_addr_make(TP_IPV6, address("192.0.2.9").ip, 9);
 	rows[4].in.remote.family = TP_NO_FAMILY;
 	rows[5].next_hop = TP_NEXT_HOPS_MAX;
-	for (int i = 0; i < 6; i++)
+	rows[6].policer = 8;
+	rows[7].peer_hop = 1; /* of a channel */
+	rows[8].out.remote.family = TP_NO_FAMILY;
+	for (int i = 9; i < 11; i++)
+		rows[i] = nth_flow(1);
+	rows[9].hairpin = true; /* of a peer */
+	rows[10].peer_hop = 1;
+	for (int i = 11; i < 16; i++)
+		rows[i] = nth_flow(2);
+	rows[11].peer_hop = TP_NEXT_HOPS_MAX;
+	rows[12].out.local = 2;
+	rows[13].in.remote.port = 5;
+	rows[14].out.channel = 0x4000;
+	rows[15].in.channel = 0x4000;
+	for (int i = 16; i < 23; i++)
+		rows[i] = client_flow(0);
+	rows[16].relays[TP_RELAY_V4].local = f.v6;
+	rows[17].relays[TP_RELAY_V6] = (struct tp_relay_ref){.local = f.v4, .used = 1};
+	rows[18].relays[TP_RELAY_V6] = (struct tp_relay_ref){.local = 2, .used = 1};
+	rows[19].relays[TP_RELAY_V4].used = 0;
+	rows[20].hairpin = true;
+	rows[21].next_hop = 1;
+	rows[22].in.channel = 0x4000;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		assert_int_equal(tp_table_publish(f.table, &rows[i], &slot), -EINVAL);
 	assert_int_equal(slot, 7);
 	assert_int_equal(tp_table_live(f.table) + tp_table_unplaced(f.table), 0);
@@ -197,13 +241,81 @@ static void test_single_words(void **state)
 	assert_int_equal(record_at(&f, slot)->expires, tp_ticks_until(5 * TP_NS_PER_S));
 	tp_table_set_next_hop(f.table, slot, 44);
 	assert_int_equal(record_at(&f, slot)->next_hop, 44);
+	tp_table_set_peer_hop(f.table, slot, 55);
+	tp_table_set_peer_hop(f.table, slot, TP_NEXT_HOPS_MAX);
+	assert_int_equal(record_at(&f, slot)->peer_hop, 55);
+	/* Only clients have relays: elsewhere the words are an address. */
+	tp_table_set_relay(f.table, slot, TP_RELAY_V4, (struct tp_relay_ref){.word = 0});
+	assert_memory_equal(record_at(&f, slot)->value.remote, spec.out.remote.ip, 16);
 	got = tp_table_retire(f.table, slot, 0);
 	assert_int_equal(got.packets, 3);
 	assert_int_equal(got.bytes, 300);
 	tp_table_set_next_hop(f.table, slot, 45);
 	assert_int_equal(record_at(&f, slot)->next_hop, 44);
+	tp_table_set_peer_hop(f.table, slot, 45);
+	assert_int_equal(record_at(&f, slot)->peer_hop, 55);
 	assert_int_equal(tp_table_retire(f.table, slot, 0).packets, 0);
 	assert_int_equal(tp_table_live(f.table), 0);
+	close_table(&f);
+}
+
+/* A dual allocation gains and loses relays while its client's flow is live. */
+static void test_client(void **state)
+{
+	struct fixture f;
+	struct tp_flow_spec spec = client_flow(3), back;
+	struct tp_relay_ref second = {.port = tp_to_be16(50001), .local = 1, .used = 1};
+	const struct tp_flow *record;
+	struct tp_audit *audit;
+	uint32_t slot;
+
+	open_table(&f, 8);
+	assert_int_equal(tp_table_publish(f.table, &spec, &slot), 0);
+	record = record_at(&f, slot);
+	assert_int_equal(record->value.relays[TP_RELAY_V4].word, spec.relays[TP_RELAY_V4].word);
+	assert_int_equal(record->value.relays[TP_RELAY_V6].word, 0);
+	assert_int_equal(record->policer, 2);
+	assert_int_equal(record->sum_delta + record->label, 0);
+	tp_table_set_relay(f.table, slot, TP_RELAY_V6, second);
+	tp_table_set_relay(f.table, slot, TP_RELAYS, second);
+	assert_true(tp_table_read(f.table, slot, &back));
+	assert_int_equal(back.relays[TP_RELAY_V4].word, spec.relays[TP_RELAY_V4].word);
+	assert_int_equal(back.relays[TP_RELAY_V6].word, second.word);
+	assert_int_equal(back.out.remote.family, TP_NO_FAMILY);
+
+	/* It is not what was published that counts, but what should be there now. */
+	for (int expected = 1; expected >= 0; expected--) {
+		assert_int_equal(tp_audit_begin(f.table, &audit), 0);
+		tp_audit_expect(audit, slot, &spec);
+		assert_int_equal(tp_audit_end(audit, NULL, NULL), expected);
+		spec.relays[TP_RELAY_V6] = second;
+	}
+	close_table(&f);
+}
+
+/* Each client's Data indications are one stream to routers, whatever port the peer uses. */
+static void test_permission_constants(void **state)
+{
+	struct fixture f;
+	struct tp_flow_spec spec = nth_flow(2), v4 = nth_flow(5), channel = nth_flow(2);
+	uint32_t slot, other;
+
+	open_table(&f, 8);
+	v4.out.remote = address("198.51.100.10:1024");
+	v4.out.local = 0;
+	channel.kind = TP_FLOW_PEER;
+	channel.hairpin = false;
+	channel.peer_hop = 0;
+	assert_int_equal(tp_table_publish(f.table, &spec, &slot), 0);
+	assert_int_equal(tp_table_publish(f.table, &channel, &other), 0);
+	assert_in_range(record_at(&f, slot)->label, 1, 0xfffff);
+	assert_int_equal(record_at(&f, slot)->label, record_at(&f, other)->label);
+	assert_int_equal(record_at(&f, slot)->sum_delta, 0);
+	assert_int_equal(tp_table_publish(f.table, &v4, &slot), 0);
+	assert_int_equal(record_at(&f, slot)->ip_sum_delta, 0);
+	assert_int_equal(record_at(&f, slot)->sum_delta, 0);
+	assert_memory_equal(record_at(&f, slot)->value.remote, v4.out.remote.ip, 16);
+	assert_int_equal(tp_from_be16(record_at(&f, slot)->value.remote_port), 1024);
 	close_table(&f);
 }
 
@@ -389,6 +501,9 @@ enum harm {
 	WRONG_BUCKET,
 	OTHER_EXPIRY,
 	OTHER_HOP,
+	OTHER_PEER_HOP,
+	OTHER_POLICER,
+	OTHER_HAIRPIN,
 	OTHER_VALUE,
 	OTHER_SUM,
 	OTHER_ALLOCATION,
@@ -481,6 +596,15 @@ static void do_harm(struct fixture *f, enum harm harm, uint32_t slot)
 	case OTHER_HOP:
 		flows[slot].next_hop++;
 		break;
+	case OTHER_PEER_HOP:
+		flows[slot].peer_hop++;
+		break;
+	case OTHER_POLICER:
+		flows[slot].policer++;
+		break;
+	case OTHER_HAIRPIN:
+		flows[slot].value.flags ^= TP_FLOW_HAIRPIN;
+		break;
 	case OTHER_VALUE:
 		flows[slot].value.remote_port.be ^= 1;
 		break;
@@ -539,6 +663,9 @@ static void test_audit(void **state)
 		{WRONG_BUCKET, 3, "no reader looks here"},
 		{OTHER_EXPIRY, 1, "other expiry"},
 		{OTHER_HOP, 1, "other next hop"},
+		{OTHER_PEER_HOP, 1, "other next hop to the peer"},
+		{OTHER_POLICER, 1, "other policer"},
+		{OTHER_HAIRPIN, 1, "other rewrite"},
 		{OTHER_VALUE, 1, "other rewrite"},
 		{OTHER_SUM, 1, "other checksum constant"},
 		{OTHER_ALLOCATION, 1, "other allocation"},
@@ -702,6 +829,8 @@ int main(void)
 		cmocka_unit_test(test_publish_and_read),
 		cmocka_unit_test(test_refused_specs),
 		cmocka_unit_test(test_single_words),
+		cmocka_unit_test(test_client),
+		cmocka_unit_test(test_permission_constants),
 		cmocka_unit_test(test_sum_delta),
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_rest_again),

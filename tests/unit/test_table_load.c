@@ -31,6 +31,7 @@ static struct tp_flow_spec flow_number(uint32_t n)
 	memcpy(ip + 12, &n, sizeof(n));
 	spec.in.remote = tp_addr_make(TP_IPV6, ip, 0);
 	spec.in.local_port = 50000;
+	spec.out = spec.in;
 	return spec;
 }
 

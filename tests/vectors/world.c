@@ -176,6 +176,8 @@ static void permit(struct world *world, enum tp_family family, uint16_t port, bo
 		(struct tp_flow_spec){
 			.kind = TP_FLOW_PERMISSION,
 			.in = side(world, peer, RELAY, port, 0),
+			.out = side(world, world_address(family, CLIENT), LISTENER,
+				WORLD_LISTENER_PORT, 0),
 		},
 		expired, TP_NO_NEXT_HOP_YET);
 }
