@@ -1,18 +1,86 @@
 /*
- * One interface gets the program: by taking over a predecessor's link, else native, else generic.
- * Links, not netlink attachments: nobody can replace or remove them by accident, and they end with
- * their last descriptor and pin. Called from start() only; needs privileges.
+ * One interface gets a program: native, else generic. Links, not netlink attachments: nobody can
+ * replace or remove them by accident, and they end with their last descriptor and pin.
  */
-#include "xdp.h"
+#include "attach.h"
 
 #include "base/cleanup.h"
+#include "base/log.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_link.h>
+#include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
+
+int xdp_refuse(char reason[TP_REASON_SIZE], int err, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(reason, TP_REASON_SIZE, format, args);
+	va_end(args);
+	return err;
+}
+
+/* What libbpf has to say matters to developers; operators get our sentence. */
+static int log_libbpf(enum libbpf_print_level level, const char *format, va_list args)
+{
+	char line[512];
+
+	if (level == LIBBPF_DEBUG || tp_log_get_level() < TP_LOG_DEBUG)
+		return 0;
+	vsnprintf(line, sizeof(line), format, args);
+	line[strcspn(line, "\n")] = '\0';
+	tp_debug("libbpf: %s", line);
+	return 0;
+}
+
+/* Threat D01. */
+static void warn_of_unprivileged_bpf(void)
+{
+	TP_AUTO_CLOSE int fd =
+		open("/proc/sys/kernel/unprivileged_bpf_disabled", O_RDONLY | O_CLOEXEC);
+	char value = 0;
+
+	if (fd >= 0 && read(fd, &value, 1) == 1 && value == '0')
+		tp_warning("kernel.unprivileged_bpf_disabled is 0: every local user may load BPF "
+			   "programs; set it to 2");
+}
+
+void xdp_set_up_libbpf(void)
+{
+	libbpf_set_print(log_libbpf);
+	warn_of_unprivileged_bpf();
+}
+
+int xdp_take_interfaces(const struct tp_engine_options *options, const char *engine,
+	struct xdp_interface out[TP_INTERFACES_MAX], size_t *count, char reason[TP_REASON_SIZE])
+{
+	if (options->interfaces_count == 0 || options->interfaces_count > TP_INTERFACES_MAX)
+		return xdp_refuse(reason, -EINVAL, "engine %s needs 1 to %d interfaces", engine,
+			TP_INTERFACES_MAX);
+	for (size_t i = 0; i < options->interfaces_count; i++) {
+		const char *name = options->interfaces[i];
+		struct tp_engine_interface *is = &out[i].is;
+
+		out[i].link_fd = -1;
+		is->ifindex = if_nametoindex(name);
+		if (is->ifindex == 0)
+			return xdp_refuse(reason, -ENODEV, "there is no interface %s", name);
+		snprintf(is->name, sizeof(is->name), "%s", name);
+		for (size_t k = 0; k < i; k++) {
+			if (out[k].is.ifindex == is->ifindex)
+				return xdp_refuse(
+					reason, -EINVAL, "interface %s is named twice", name);
+		}
+		*count = i + 1;
+	}
+	return 0;
+}
 
 static char kernel_words[XDP_WORDS_SIZE];
 
@@ -36,10 +104,8 @@ static int catch_words(enum libbpf_print_level level, const char *format, va_lis
  * Why did the kernel refuse? Creating a link tells an errno only, so the same is asked over
  * netlink; should that succeed, it is undone at once.
  */
-static void ask_why(struct tp_engine *engine, uint32_t ifindex, uint32_t flags, int err,
-	char out[XDP_WORDS_SIZE])
+static void ask_why(int fd, uint32_t ifindex, uint32_t flags, int err, char out[XDP_WORDS_SIZE])
 {
-	int fd = xdp_program_fd(engine);
 	libbpf_print_fn_t before = libbpf_set_print(catch_words);
 	struct bpf_xdp_attach_opts ours = {.sz = sizeof(ours), .old_prog_fd = fd};
 
@@ -57,11 +123,10 @@ void xdp_link_end(int *fd)
 	close(TP_TAKE_FD(*fd));
 }
 
-static int create_link(struct tp_engine *engine, struct xdp_interface *interface, uint32_t flags)
+static int create_link(int program_fd, struct xdp_interface *interface, uint32_t flags)
 {
 	struct bpf_link_create_opts options = {.sz = sizeof(options), .flags = flags};
-	int fd = bpf_link_create(
-		xdp_program_fd(engine), (int)interface->is.ifindex, BPF_XDP, &options);
+	int fd = bpf_link_create(program_fd, (int)interface->is.ifindex, BPF_XDP, &options);
 
 	if (fd < 0)
 		return fd;
@@ -69,43 +134,8 @@ static int create_link(struct tp_engine *engine, struct xdp_interface *interface
 	return 0;
 }
 
-static struct xdp_leftover *find_leftover(
-	struct tp_engine *engine, const struct xdp_interface *interface)
-{
-	for (size_t i = 0; i < engine->pins.leftovers_count; i++) {
-		struct xdp_leftover *left = &engine->pins.leftovers[i];
-
-		/* The id tells a link here from one on the same number of another namespace. */
-		if (left->fd >= 0 && left->ifindex == interface->is.ifindex &&
-			left->program_id == interface->before.id)
-			return left;
-	}
-	return NULL;
-}
-
-static bool mode_fits(enum tp_xdp_mode mode, const struct xdp_attached *attached)
-{
-	return mode == TP_XDP_AUTO || (mode == TP_XDP_GENERIC) == attached->generic;
-}
-
-static int take_over(struct tp_engine *engine, struct xdp_interface *interface,
-	struct xdp_leftover *left, char reason[TP_REASON_SIZE])
-{
-	int err = bpf_link_update(left->fd, xdp_program_fd(engine), NULL);
-
-	if (err)
-		return xdp_refuse(reason, err,
-			"%s: the predecessor's program cannot be replaced: %s", interface->is.name,
-			strerror(-err));
-	interface->link_fd = left->fd;
-	left->fd = -1;
-	interface->taken_over = true;
-	interface->is.mode = interface->before.generic ? "generic" : "native";
-	return 0;
-}
-
-static int attach_new(struct tp_engine *engine, struct xdp_interface *interface,
-	enum tp_xdp_mode mode, char reason[TP_REASON_SIZE])
+int xdp_attach_new(int program_fd, struct xdp_interface *interface, enum tp_xdp_mode mode,
+	char reason[TP_REASON_SIZE])
 {
 	const char *name = interface->is.name;
 	char words[XDP_WORDS_SIZE];
@@ -113,57 +143,62 @@ static int attach_new(struct tp_engine *engine, struct xdp_interface *interface,
 
 	if (mode != TP_XDP_GENERIC) {
 		interface->is.mode = "native";
-		err = create_link(engine, interface, XDP_FLAGS_DRV_MODE);
+		err = create_link(program_fd, interface, XDP_FLAGS_DRV_MODE);
 		if (!err)
 			return 0;
-		ask_why(engine, interface->is.ifindex, XDP_FLAGS_DRV_MODE, err, interface->refused);
+		ask_why(program_fd, interface->is.ifindex, XDP_FLAGS_DRV_MODE, err,
+			interface->refused);
 		if (mode == TP_XDP_NATIVE)
 			return xdp_refuse(reason, err, "%s: native XDP refused (%s)", name,
 				interface->refused);
 	}
 	interface->is.mode = "generic";
-	err = create_link(engine, interface, XDP_FLAGS_SKB_MODE);
+	err = create_link(program_fd, interface, XDP_FLAGS_SKB_MODE);
 	if (!err)
 		return 0;
-	ask_why(engine, interface->is.ifindex, XDP_FLAGS_SKB_MODE, err, words);
+	ask_why(program_fd, interface->is.ifindex, XDP_FLAGS_SKB_MODE, err, words);
 	if (interface->refused[0])
 		return xdp_refuse(reason, err, "%s: native XDP refused (%s), generic too (%s)",
 			name, interface->refused, words);
 	return xdp_refuse(reason, err, "%s: generic XDP refused (%s)", name, words);
 }
 
-int xdp_inspect_interface(
-	struct tp_engine *engine, struct xdp_interface *interface, char reason[TP_REASON_SIZE])
+int xdp_refuse_foreign(const struct xdp_interface *interface, char reason[TP_REASON_SIZE])
 {
-	struct xdp_attached *before = &interface->before;
-	struct xdp_program_name other;
-	int err = xdp_query(engine, interface->is.ifindex, before);
+	struct xdp_program_name other = xdp_program_name(interface->before.id);
 
-	if (err)
-		return xdp_refuse(reason, err, "%s: the kernel does not tell what is attached: %s",
-			interface->is.name, strerror(-err));
-	if (before->id == 0 || find_leftover(engine, interface))
-		return 0;
-	other = xdp_program_name(before->id);
 	return xdp_refuse(reason, -EBUSY,
 		"%s: another XDP program is attached there (id %u, name %s); it is left alone",
 		interface->is.name, other.id, other.text);
 }
 
-int xdp_attach(struct tp_engine *engine, struct xdp_interface *interface, enum tp_xdp_mode mode,
-	char reason[TP_REASON_SIZE])
+struct xdp_program_name xdp_program_name(uint32_t id)
 {
-	struct xdp_leftover *left = find_leftover(engine, interface);
-	int err;
+	struct xdp_program_name out = {.id = id, .text = "?"};
+	TP_AUTO_CLOSE int fd = bpf_prog_get_fd_by_id(id);
+	struct bpf_prog_info info = {0};
+	uint32_t size = sizeof(info);
 
-	if (left && mode_fits(mode, &interface->before)) {
-		err = take_over(engine, interface, left, reason);
-	} else {
-		/* In another mode than is wanted: it has to go before ours can come. */
-		if (left)
-			xdp_link_end(&left->fd);
-		err = attach_new(engine, interface, mode, reason);
-	}
-	interface->is.attached = !err;
-	return err;
+	if (fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &size) == 0)
+		snprintf(out.text, sizeof(out.text), "%s", info.name);
+	return out;
+}
+
+uint32_t xdp_program_id(int program_fd)
+{
+	struct bpf_prog_info info = {0};
+	uint32_t size = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(program_fd, &info, &size) == 0 ? info.id : 0;
+}
+
+const char *xdp_last_words(char *log)
+{
+	char *end = strstr(log, "\nprocessed "), *line;
+
+	if (!end)
+		return "no reason given";
+	*end = '\0';
+	line = strrchr(log, '\n');
+	return line ? line + 1 : log;
 }

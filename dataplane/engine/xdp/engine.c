@@ -1,7 +1,7 @@
 /*
  * engine xdp: the data plane is a verified program in the NIC's driver. This file is the order of
- * things; how each is done is in program.c, pins.c, attach.c and query.c. Control plane's thread;
- * start() blocks while the kernel verifies and attaches, the rest does not block.
+ * things; how each is done is in program.c, pins.c, attach.c, takeover.c and query.c. Control
+ * plane's thread; start() blocks while the kernel verifies and attaches, the rest does not block.
  */
 #include "xdp.h"
 
@@ -16,65 +16,6 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-int xdp_refuse(char reason[TP_REASON_SIZE], int err, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(reason, TP_REASON_SIZE, format, args);
-	va_end(args);
-	return err;
-}
-
-/* What libbpf has to say matters to developers; operators get our sentence. */
-static int log_libbpf(enum libbpf_print_level level, const char *format, va_list args)
-{
-	char line[512];
-
-	if (level == LIBBPF_DEBUG || tp_log_get_level() < TP_LOG_DEBUG)
-		return 0;
-	vsnprintf(line, sizeof(line), format, args);
-	line[strcspn(line, "\n")] = '\0';
-	tp_debug("libbpf: %s", line);
-	return 0;
-}
-
-/* Threat D01. */
-static void warn_of_unprivileged_bpf(void)
-{
-	TP_AUTO_CLOSE int fd =
-		open("/proc/sys/kernel/unprivileged_bpf_disabled", O_RDONLY | O_CLOEXEC);
-	char value = 0;
-
-	if (fd >= 0 && read(fd, &value, 1) == 1 && value == '0')
-		tp_warning("kernel.unprivileged_bpf_disabled is 0: every local user may load BPF "
-			   "programs; set it to 2");
-}
-
-static int take_interfaces(struct tp_engine *engine, const struct tp_engine_options *options,
-	char reason[TP_REASON_SIZE])
-{
-	if (options->interfaces_count == 0 || options->interfaces_count > TP_INTERFACES_MAX)
-		return xdp_refuse(
-			reason, -EINVAL, "engine xdp needs 1 to %d interfaces", TP_INTERFACES_MAX);
-	for (size_t i = 0; i < options->interfaces_count; i++) {
-		const char *name = options->interfaces[i];
-		struct tp_engine_interface *is = &engine->interfaces[i].is;
-
-		is->ifindex = if_nametoindex(name);
-		if (is->ifindex == 0)
-			return xdp_refuse(reason, -ENODEV, "there is no interface %s", name);
-		snprintf(is->name, sizeof(is->name), "%s", name);
-		for (size_t k = 0; k < i; k++) {
-			if (engine->interfaces[k].is.ifindex == is->ifindex)
-				return xdp_refuse(
-					reason, -EINVAL, "interface %s is named twice", name);
-		}
-		engine->interfaces_count++;
-	}
-	return 0;
-}
 
 static int attach_all(struct tp_engine *engine, enum tp_xdp_mode mode, char reason[TP_REASON_SIZE])
 {
@@ -152,7 +93,7 @@ static void end_links(struct tp_engine *engine)
 static void free_engine(struct tp_engine *engine)
 {
 	end_links(engine);
-	xdp_query_close(engine);
+	xdp_query_close(&engine->query);
 	xdp_program_close(engine);
 	xdp_program_unmap(engine);
 	xdp_pins_close(&engine->pins);
@@ -168,10 +109,11 @@ static int prepare(struct tp_engine *engine, const struct tp_engine_options *opt
 
 	if (cpus < 1 || tp_shape_init(options->flows, (uint32_t)cpus, &shape) != 0)
 		return xdp_refuse(reason, -EINVAL, "no tables for %u flows", options->flows);
-	err = take_interfaces(engine, options, reason);
+	err = xdp_take_interfaces(
+		options, "xdp", engine->interfaces, &engine->interfaces_count, reason);
 	if (err)
 		return err;
-	err = xdp_query_open(engine);
+	err = xdp_query_open(&engine->query);
 	if (err)
 		return xdp_refuse(reason, err, "no netlink socket: %s", strerror(-err));
 	err = xdp_program_load(engine, &shape, reason);
@@ -204,8 +146,7 @@ static int start(const struct tp_engine_options *options, struct tp_engine **out
 	reason[0] = '\0';
 	if (!engine)
 		return xdp_refuse(reason, -ENOMEM, "out of memory");
-	libbpf_set_print(log_libbpf);
-	warn_of_unprivileged_bpf();
+	xdp_set_up_libbpf();
 	err = prepare(engine, options, reason);
 	if (err) {
 		/* Not ours to remove while another instance holds it. */
@@ -242,27 +183,11 @@ static size_t interfaces(
 
 static int check(struct tp_engine *engine, char reason[TP_REASON_SIZE])
 {
-	for (size_t i = 0; i < engine->interfaces_count; i++) {
-		struct tp_engine_interface *is = &engine->interfaces[i].is;
-		struct xdp_attached attached;
-		int err;
+	int err = 0;
 
-		if (!is->attached)
-			continue;
-		err = xdp_query(engine, is->ifindex, &attached);
-		if (!err && attached.id == engine->program_id)
-			continue;
-		is->attached = false;
-		if (err)
-			return xdp_refuse(reason, -ENOLINK, "%s: the interface is gone (%s)",
-				is->name, strerror(-err));
-		if (attached.id == 0)
-			return xdp_refuse(
-				reason, -ENOLINK, "%s: the XDP program was removed", is->name);
-		return xdp_refuse(reason, -ENOLINK, "%s: the XDP program was replaced by id %u",
-			is->name, attached.id);
-	}
-	return 0;
+	for (size_t i = 0; !err && i < engine->interfaces_count; i++)
+		err = xdp_check(&engine->query, &engine->interfaces[i], engine->program_id, reason);
+	return err;
 }
 
 static int clear(const struct tp_engine_options *options, char reason[TP_REASON_SIZE])

@@ -42,18 +42,6 @@ static int set_sizes(struct turnpike_bpf *program, const struct tp_shape *shape)
 	return 0;
 }
 
-/* The verifier's verdict: the line before its statistics. */
-static const char *last_words(char *log)
-{
-	char *end = strstr(log, "\nprocessed "), *line;
-
-	if (!end)
-		return "no reason given";
-	*end = '\0';
-	line = strrchr(log, '\n');
-	return line ? line + 1 : log;
-}
-
 static size_t region_size(const struct tp_region_shape *region)
 {
 	return (size_t)region->element_size * region->count;
@@ -74,16 +62,6 @@ static int map_regions(struct tp_engine *engine, const struct tp_shape *shape)
 		engine->memory.regions[i] = p;
 	}
 	return 0;
-}
-
-static int read_own_id(struct tp_engine *engine)
-{
-	struct bpf_prog_info info = {0};
-	uint32_t size = sizeof(info);
-	int err = bpf_obj_get_info_by_fd(xdp_program_fd(engine), &info, &size);
-
-	engine->program_id = info.id;
-	return err;
 }
 
 int xdp_program_load(
@@ -110,13 +88,12 @@ int xdp_program_load(
 	if (err) {
 		tp_debug("verifier: %s", log);
 		return xdp_refuse(reason, err, "the kernel refuses the BPF program: %s (%s)",
-			strerror(-err), last_words(log));
+			strerror(-err), xdp_last_words(log));
 	}
 	err = map_regions(engine, shape);
-	if (!err)
-		err = read_own_id(engine);
 	if (err)
 		return xdp_refuse(reason, err, "the tables cannot be mapped: %s", strerror(-err));
+	engine->program_id = xdp_program_id(xdp_program_fd(engine));
 	return 0;
 }
 
@@ -154,16 +131,4 @@ void xdp_program_unmap(struct tp_engine *engine)
 				region_size(&engine->memory.shape.regions[i]));
 		engine->memory.regions[i] = NULL;
 	}
-}
-
-struct xdp_program_name xdp_program_name(uint32_t id)
-{
-	struct xdp_program_name out = {.id = id, .text = "?"};
-	TP_AUTO_CLOSE int fd = bpf_prog_get_fd_by_id(id);
-	struct bpf_prog_info info = {0};
-	uint32_t size = sizeof(info);
-
-	if (fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &size) == 0)
-		snprintf(out.text, sizeof(out.text), "%s", info.name);
-	return out;
 }

@@ -6,26 +6,9 @@
  */
 #pragma once
 
-#include "dataplane/engine/engine.h"
+#include "attach.h"
 
 struct turnpike_bpf;
-struct mnl_socket;
-
-#define XDP_WORDS_SIZE 128
-
-/* What an interface has; id 0: nothing. */
-struct xdp_attached {
-	uint32_t id;
-	bool generic;
-};
-
-struct xdp_interface {
-	struct tp_engine_interface is;
-	int link_fd;                  /* -1: none */
-	struct xdp_attached before;   /* what start() found */
-	bool taken_over;              /* from a predecessor's pin, without a gap */
-	char refused[XDP_WORDS_SIZE]; /* the kernel's words against native mode, or "" */
-};
 
 /* A link that a killed predecessor left in the pin directory. */
 struct xdp_leftover {
@@ -47,13 +30,8 @@ struct tp_engine {
 	struct xdp_interface interfaces[TP_INTERFACES_MAX];
 	size_t interfaces_count;
 	struct xdp_pins pins;
-	struct mnl_socket *netlink;
-	uint32_t netlink_seq;
+	struct xdp_query query;
 };
-
-/* Writes the sentence, returns err. */
-__attribute__((format(printf, 3, 4))) int xdp_refuse(
-	char reason[TP_REASON_SIZE], int err, const char *format, ...);
 
 /* program.c: sizes, loads and maps the program; the tables are zeroed. Undone by _close(). */
 int xdp_program_load(
@@ -66,12 +44,6 @@ int xdp_program_set_interfaces(struct tp_engine *engine, char reason[TP_REASON_S
 /* Closes the descriptors; mappings, links and pins keep everything alive. */
 void xdp_program_close(struct tp_engine *engine);
 void xdp_program_unmap(struct tp_engine *engine);
-/* Id and name of a program, "?" where they cannot be read. */
-struct xdp_program_name {
-	uint32_t id;
-	char text[32];
-};
-struct xdp_program_name xdp_program_name(uint32_t id);
 
 /*
  * pins.c. lock: mounts bpffs, makes and locks the directory. inspect: accepts what a predecessor
@@ -89,17 +61,10 @@ void xdp_pins_remove(struct xdp_pins *pins);
 void xdp_pins_close(struct xdp_pins *pins);
 
 /*
- * attach.c. inspect: refuses an interface that has somebody else's program; changes nothing.
+ * takeover.c. inspect: refuses an interface that has somebody else's program; changes nothing.
  * attach: the program in the best mode that is allowed.
  */
 int xdp_inspect_interface(
 	struct tp_engine *engine, struct xdp_interface *interface, char reason[TP_REASON_SIZE]);
 int xdp_attach(struct tp_engine *engine, struct xdp_interface *interface, enum tp_xdp_mode mode,
 	char reason[TP_REASON_SIZE]);
-/* Detaches before it returns; the descriptor is -1 afterwards. */
-void xdp_link_end(int *fd);
-
-/* query.c: what is attached to an interface, by plain rtnetlink. */
-int xdp_query_open(struct tp_engine *engine);
-int xdp_query(struct tp_engine *engine, uint32_t ifindex, struct xdp_attached *out);
-void xdp_query_close(struct tp_engine *engine);
