@@ -21,6 +21,7 @@ static TP_INLINE const struct tp_ports *tp_host_ports(struct tp_host *host, uint
 static TP_INLINE const struct tp_bucket *tp_host_bucket(struct tp_host *host, uint32_t bucket);
 static TP_INLINE struct tp_flow *tp_host_flow(struct tp_host *host, uint32_t slot);
 static TP_INLINE const struct tp_next_hop *tp_host_next_hop(struct tp_host *host, uint32_t index);
+static TP_INLINE struct tp_policer *tp_host_policer(struct tp_host *host, uint32_t index);
 
 /* The counters that only this CPU or worker writes. */
 static TP_INLINE struct tp_worker_counters *tp_host_worker(struct tp_host *host);
@@ -28,14 +29,21 @@ static TP_INLINE struct tp_worker_counters *tp_host_worker(struct tp_host *host)
 /* Now, in ticks of the tables; asked only when an expiry has to be checked. */
 static TP_INLINE uint32_t tp_host_ticks(struct tp_host *host);
 
+/* Now, CLOCK_MONOTONIC; asked only where there is a bandwidth limit. */
+static TP_INLINE uint64_t tp_host_now_ns(struct tp_host *host);
+
+/* For transaction numbers and IPv4 identifications: no two packets alike, no secret. */
+static TP_INLINE uint32_t tp_host_random(struct tp_host *host);
+
 /* Can a frame that came in on `ingress` leave through this interface of the engine's? */
 static TP_INLINE bool tp_host_reaches(
 	struct tp_host *host, const struct tp_packet *pkt, const struct tp_next_hop *hop);
 
 /*
  * Move the ends of the frame: pkt->data to the front by `growth` (to the back when negative),
- * pkt->end to the front by `len`. False: impossible, and the frame is as it was.
+ * pkt->end to the front by `len`, or to the back. False: impossible, and the frame is as it was.
  */
 static TP_INLINE bool tp_host_move_head(
 	struct tp_host *host, struct tp_packet *pkt, int32_t growth);
 static TP_INLINE bool tp_host_trim_tail(struct tp_host *host, struct tp_packet *pkt, uint32_t len);
+static TP_INLINE bool tp_host_grow_tail(struct tp_host *host, struct tp_packet *pkt, uint32_t len);

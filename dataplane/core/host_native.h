@@ -22,6 +22,7 @@ struct tp_host {
 	uint64_t layout;            /* tp_layout_hash() */
 	uint32_t ticks;             /* now; read once a burst */
 	uint64_t now_ns;            /* likewise: CLOCK_MONOTONIC */
+	uint64_t random;            /* state of the worker's generator; seed it with getrandom(2) */
 };
 
 static TP_INLINE const struct tp_config *tp_host_config(struct tp_host *host)
@@ -59,6 +60,11 @@ static TP_INLINE const struct tp_next_hop *tp_host_next_hop(struct tp_host *host
 	return index < TP_NEXT_HOPS_MAX ? &host->next_hops[index] : NULL;
 }
 
+static TP_INLINE struct tp_policer *tp_host_policer(struct tp_host *host, uint32_t index)
+{
+	return index < host->policers_count ? &host->policers[index] : NULL;
+}
+
 static TP_INLINE struct tp_worker_counters *tp_host_worker(struct tp_host *host)
 {
 	return host->worker;
@@ -67,6 +73,21 @@ static TP_INLINE struct tp_worker_counters *tp_host_worker(struct tp_host *host)
 static TP_INLINE uint32_t tp_host_ticks(struct tp_host *host)
 {
 	return host->ticks;
+}
+
+static TP_INLINE uint64_t tp_host_now_ns(struct tp_host *host)
+{
+	return host->now_ns;
+}
+
+/* SplitMix64: all 2^64 states before one comes again. */
+static TP_INLINE uint32_t tp_host_random(struct tp_host *host)
+{
+	uint64_t z = host->random += UINT64_C(0x9e3779b97f4a7c15);
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return (uint32_t)(z >> 32);
 }
 
 static TP_INLINE bool tp_host_reaches(
@@ -88,5 +109,13 @@ static TP_INLINE bool tp_host_move_head(struct tp_host *host, struct tp_packet *
 static TP_INLINE bool tp_host_trim_tail(struct tp_host *host, struct tp_packet *pkt, uint32_t len)
 {
 	pkt->end -= len;
+	return true;
+}
+
+static TP_INLINE bool tp_host_grow_tail(struct tp_host *host, struct tp_packet *pkt, uint32_t len)
+{
+	if (len > (uint64_t)(pkt->room_end - pkt->end))
+		return false;
+	pkt->end += len;
 	return true;
 }
