@@ -15,11 +15,11 @@ static uint32_t round_up_to_power_of_two(uint32_t n)
 	return n <= 1 ? 1 : UINT32_C(1) << (32 - __builtin_clz(n - 1));
 }
 
-int tp_shape_init(uint32_t capacity, uint32_t workers, struct tp_shape *out)
+int tp_shape_init(uint32_t capacity, uint32_t workers, uint32_t allocations, struct tp_shape *out)
 {
 	uint32_t slots;
 
-	if (capacity == 0 || capacity > CAPACITY_MAX || workers == 0)
+	if (capacity == 0 || capacity > CAPACITY_MAX || workers == 0 || allocations == UINT32_MAX)
 		return -EINVAL;
 	if (capacity < CAPACITY_MIN)
 		capacity = CAPACITY_MIN;
@@ -41,7 +41,7 @@ int tp_shape_init(uint32_t capacity, uint32_t workers, struct tp_shape *out)
 				[TP_REGION_NEXT_HOPS] = {"next_hops", sizeof(struct tp_next_hop),
 					TP_NEXT_HOPS_MAX},
 				[TP_REGION_POLICERS] = {"policers", sizeof(struct tp_policer),
-					capacity},
+					allocations + 1},
 				[TP_REGION_WORKERS] = {"workers", sizeof(struct tp_worker_counters),
 					workers},
 			},
@@ -56,7 +56,7 @@ static size_t region_size(const struct tp_region_shape *region)
 
 int tp_memory_create_plain(const struct tp_shape *shape, struct tp_memory *out)
 {
-	struct tp_memory memory = {.shape = *shape};
+	struct tp_memory memory = {.shape = *shape, .kind = "plain"};
 
 	for (int i = 0; i < TP_REGIONS; i++) {
 		void *p = mmap(NULL, region_size(&shape->regions[i]), PROT_READ | PROT_WRITE,

@@ -193,7 +193,7 @@ static void make_table(struct world *w, uint32_t capacity)
 {
 	struct tp_shape shape;
 
-	MUST(tp_shape_init(capacity, 1, &shape) == 0);
+	MUST(tp_shape_init(capacity, 1, 64, &shape) == 0);
 	MUST(tp_memory_create_plain(&shape, &w->memory) == 0);
 	MUST(tp_table_create(&w->memory, 0x4fff, &w->table) == 0);
 	MUST(flows_new(w->table, NULL, &w->flows) == 0);

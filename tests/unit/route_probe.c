@@ -128,7 +128,7 @@ int main(int argc, char **argv)
 	struct route *route;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (!count || tp_shape_init(1, 1, &shape) < 0 ||
+	if (!count || tp_shape_init(1, 1, 1, &shape) < 0 ||
 		tp_memory_create_plain(&shape, &memory) < 0 ||
 		tp_table_create(&memory, 0x4fff, &table) < 0 ||
 		route_new(table, ifindexes, count, &route) < 0)

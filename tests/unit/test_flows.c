@@ -69,10 +69,11 @@ static struct tp_addr addr(const char *ip, uint16_t port)
 	return a;
 }
 
-static void build(struct world *w, uint32_t capacity)
+static void build_behind(struct world *w, uint32_t capacity, const bool translated[2])
 {
 	struct alloc_settings settings = {
 		.addresses = w->addresses,
+		.translated = translated,
 		.addresses_count = 2,
 		.port_min = 50000,
 		.port_max = 60000,
@@ -83,7 +84,7 @@ static void build(struct world *w, uint32_t capacity)
 	*w = (struct world){.now_ns = tp_clock_now_ns()};
 	w->addresses[0] = addr("192.0.2.1", 0);
 	w->addresses[1] = addr("2001:db8::1", 0);
-	assert_int_equal(tp_shape_init(capacity, 1, &shape), 0);
+	assert_int_equal(tp_shape_init(capacity, 1, 64, &shape), 0);
 	assert_int_equal(tp_memory_create_plain(&shape, &w->memory), 0);
 	assert_int_equal(tp_table_create(&w->memory, 0x4fff, &w->table), 0);
 	assert_int_equal(flows_new(w->table, NULL, &w->flows), 0);
@@ -93,6 +94,11 @@ static void build(struct world *w, uint32_t capacity)
 
 		assert_int_equal(flows_own_listener(w->flows, &listener), 0);
 	}
+}
+
+static void build(struct world *w, uint32_t capacity)
+{
+	build_behind(w, capacity, NULL);
 }
 
 static void tear_down(struct world *w)
@@ -184,50 +190,184 @@ static void assert_side(const struct world *w, const struct tp_flow_side *side,
 	assert_int_equal(side->channel, channel);
 }
 
+static void assert_relay(
+	const struct world *w, const struct tp_relay_ref *ref, const struct alloc_relay *relay)
+{
+	struct tp_addr ours = tp_table_local(w->table, ref->local);
+
+	if (!relay) {
+		assert_int_equal(ref->word, 0);
+		return;
+	}
+	assert_int_equal(ref->used, 1);
+	assert_true(tp_addr_equal_ip(&ours, &relay->address));
+	assert_int_equal(tp_from_be16(ref->port), relay->address.port);
+}
+
+struct contents_row {
+	uint8_t client, relay;
+	const char *peer;
+	bool translated[2];
+	uint16_t to_peer, to_client; /* next hops */
+	bool hairpin;
+};
+
+static void check_channel(const struct world *w, const struct contents_row *row,
+	const struct alloc_relay *relay, const struct tp_addr *peer)
+{
+	const struct alloc_tuple *tuple = &relay->allocation->tuple;
+	struct tp_flow_spec spec = {0};
+
+	find(w, TP_FLOW_CHANNEL, &spec);
+	assert_side(w, &spec.in, &tuple->client, &tuple->server, 0x4001);
+	assert_side(w, &spec.out, peer, &relay->address, 0);
+	assert_int_equal(spec.next_hop, row->to_peer);
+	assert_int_equal(spec.hairpin, row->hairpin);
+	assert_int_equal(spec.allocation, relay->allocation->id);
+
+	find(w, TP_FLOW_PEER, &spec);
+	assert_side(w, &spec.in, peer, &relay->address, 0);
+	assert_side(w, &spec.out, &tuple->client, &tuple->server, 0x4001);
+	assert_int_equal(spec.next_hop, row->to_client);
+}
+
+static void check_permission(const struct world *w, const struct contents_row *row,
+	const struct alloc_relay *relay, const struct tp_addr *peer)
+{
+	const struct alloc_tuple *tuple = &relay->allocation->tuple;
+	struct tp_addr ip = tp_addr_with_port(peer, 0);
+	struct tp_flow_spec spec = {0};
+
+	find(w, TP_FLOW_PERMISSION, &spec);
+	assert_side(w, &spec.in, &ip, &relay->address, 0);
+	assert_side(w, &spec.out, &tuple->client, &tuple->server, 0);
+	assert_int_equal(spec.next_hop, row->to_client);
+	assert_int_equal(spec.peer_hop, row->to_peer);
+	assert_int_equal(spec.hairpin, row->hairpin);
+
+	find(w, TP_FLOW_CLIENT, &spec);
+	assert_relay(w, &spec.relays[TP_RELAY_V4], relay->allocation->relays[ALLOC_RELAY_V4]);
+	assert_relay(w, &spec.relays[TP_RELAY_V6], relay->allocation->relays[ALLOC_RELAY_V6]);
+}
+
 static void test_contents(void **state)
 {
-	static const struct {
-		uint8_t client, relay;
-		const char *peer;
-		uint16_t to_peer, to_client; /* next hops */
-	} rows[] = {
-		{TP_IPV4, TP_IPV4, "203.0.113.7", 7, 10},
-		{TP_IPV6, TP_IPV6, "2001:db8:2::8", 8, 0x10},
-		/* Across families: found, but the kernel sends. */
-		{TP_IPV4, TP_IPV6, "2001:db8:2::8", 0, 0},
-		{TP_IPV6, TP_IPV4, "203.0.113.7", 0, 0},
+	static const struct contents_row rows[] = {
+		{TP_IPV4, TP_IPV4, "203.0.113.7", {0, 0}, 7, 10, false},
+		{TP_IPV6, TP_IPV6, "2001:db8:2::8", {0, 0}, 8, 0x10, false},
+		{TP_IPV4, TP_IPV6, "2001:db8:2::8", {0, 0}, 8, 10, false},
+		{TP_IPV6, TP_IPV4, "203.0.113.7", {0, 0}, 7, 0x10, false},
+		/* Another client's relay: no way leads there. */
+		{TP_IPV4, TP_IPV4, "192.0.2.1", {0, 0}, 0, 10, true},
+		{TP_IPV4, TP_IPV6, "2001:db8::1", {0, 0}, 0, 10, true},
+		{TP_IPV6, TP_IPV6, "2001:db8::1", {1, 0}, 0, 0x10, true},
+		/* That has another name for clients: the sockets' business. */
+		{TP_IPV4, TP_IPV4, "192.0.2.1", {1, 0}, 1, 10, false},
+		{TP_IPV6, TP_IPV6, "2001:db8::1", {0, 1}, 1, 0x10, false},
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		struct tp_addr peer = addr(rows[i].peer, 9000);
-		struct tp_addr peer_ip = addr(rows[i].peer, 0);
-		struct tp_flow_spec spec = {0};
 		struct alloc_relay *relay;
 		struct world w;
-		const struct alloc_tuple *tuple;
 
-		build(&w, 64);
+		build_behind(&w, 64, rows[i].translated);
 		relay = allocate(&w, rows[i].client, rows[i].relay);
-		tuple = &relay->allocation->tuple;
 		permit(&w, relay, &peer, 300);
+		check_permission(&w, &rows[i], relay, &peer);
 		bind_channel(&w, relay, 0x4001, &peer, 600);
-
-		find(&w, TP_FLOW_CHANNEL, &spec);
-		assert_side(&w, &spec.in, &tuple->client, &tuple->server, 0x4001);
-		assert_side(&w, &spec.out, &peer, &relay->address, 0);
-		assert_int_equal(spec.next_hop, rows[i].to_peer);
-		assert_int_equal(spec.allocation, relay->allocation->id);
-
-		find(&w, TP_FLOW_PEER, &spec);
-		assert_side(&w, &spec.in, &peer, &relay->address, 0);
-		assert_side(&w, &spec.out, &tuple->client, &tuple->server, 0x4001);
-		assert_int_equal(spec.next_hop, rows[i].to_client);
-
-		find(&w, TP_FLOW_PERMISSION, &spec);
-		assert_side(&w, &spec.in, &peer_ip, &relay->address, 0);
+		check_channel(&w, &rows[i], relay, &peer);
+		/* The other order. */
+		alloc_delete_permission(relay->permissions);
+		check_channel(&w, &rows[i], relay, &peer);
+		permit(&w, relay, &peer, 300);
+		check_permission(&w, &rows[i], relay, &peer);
 		assert_int_equal(audit(&w), 0);
 		tear_down(&w);
 	}
+}
+
+/* A hairpin needs both addresses to have one name only. */
+static void test_hairpin_between_two(void **state)
+{
+	static const bool rows[][3] = {{false, false, true}, {true, false, false},
+		{false, true, false}, {true, true, false}};
+	struct tp_addr other = addr("192.0.2.2", 50000), peer = addr("203.0.113.7", 9);
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct tp_addr addresses[2] = {addr("192.0.2.1", 0), addr("192.0.2.2", 0)};
+		struct alloc_settings settings = {.addresses = addresses,
+			.addresses_count = 2,
+			.translated = rows[i],
+			.port_min = 50000,
+			.port_max = 60000};
+		struct alloc_hooks hooks = {NULL, end_channel, end_permission, end_relay};
+		struct auth_identity identity = {.username = "alice", .username_len = 5};
+		struct alloc_tuple tuple = {.client = peer, .transport = ALLOC_UDP};
+		struct alloc_store *store;
+		struct alloc_relay *relay;
+		struct allocation *a;
+		struct world w;
+
+		build(&w, 64);
+		hooks.context = &w;
+		tuple.server = tp_addr_with_port(&w.addresses[0], 3478);
+		assert_int_equal(alloc_store_new(&settings, &hooks, w.now_ns, &store), 0);
+		assert_int_equal(alloc_new(store, &tuple, &identity, &a), 0);
+		assert_int_equal(
+			alloc_add_relay(a, 0, PORTS_ANY, w.now_ns + 60 * SECOND, &relay), 0);
+		assert_int_equal(alloc_is_hairpin(relay, &other), rows[i][2]);
+		assert_false(alloc_is_hairpin(relay, &peer));
+		alloc_store_free(store);
+		tear_down(&w);
+	}
+}
+
+static struct tp_relay_ref relay_now(const struct world *w, unsigned int family)
+{
+	struct tp_flow_spec spec = {0};
+
+	find(w, TP_FLOW_CLIENT, &spec);
+	return spec.relays[family];
+}
+
+/* RFC 8656, 7.2: two relays, each with its own life; the client's flow stays where it is. */
+static void test_dual(void **state)
+{
+	struct alloc_relay *v4, *v6;
+	struct tp_flow_spec spec = {0};
+	struct tp_relay_ref ref;
+	struct allocation *a;
+	uint32_t slot;
+	struct world w;
+
+	build(&w, 64);
+	v4 = allocate(&w, TP_IPV4, TP_IPV4);
+	a = v4->allocation;
+	slot = find(&w, TP_FLOW_CLIENT, &spec);
+	assert_int_equal(alloc_add_relay(a, 1, PORTS_ANY, w.now_ns + 600 * SECOND, &v6), 0);
+	assert_int_equal(relay_now(&w, TP_RELAY_V6).word, 0);
+	assert_int_equal(flows_open_relay(w.flows, v6), 0);
+	ref = relay_now(&w, TP_RELAY_V6);
+	assert_relay(&w, &ref, v6);
+	assert_int_equal(audit(&w), 0);
+
+	alloc_delete_relay(v4);
+	assert_int_equal(find(&w, TP_FLOW_CLIENT, &spec), slot);
+	assert_int_equal(spec.relays[TP_RELAY_V4].word, 0);
+	assert_relay(&w, &spec.relays[TP_RELAY_V6], v6);
+	assert_int_equal(audit(&w), 0);
+
+	assert_int_equal(alloc_add_relay(a, 0, PORTS_ANY, w.now_ns + 600 * SECOND, &v4), 0);
+	assert_int_equal(flows_open_relay(w.flows, v4), 0);
+	ref = relay_now(&w, TP_RELAY_V4);
+	assert_relay(&w, &ref, v4);
+	alloc_delete_relay(v6);
+	assert_int_equal(relay_now(&w, TP_RELAY_V6).word, 0);
+	assert_int_equal(audit(&w), 0);
+	alloc_delete(a);
+	assert_int_equal(tp_table_live(w.table), 0);
+	tear_down(&w);
 }
 
 static uint32_t lifetime_of(const struct world *w, enum tp_flow_kind kind)
@@ -303,21 +443,39 @@ static void test_expiry(void **state)
 static void test_next_hop_changes(void **state)
 {
 	struct tp_addr peer = addr("203.0.113.7", 9000);
+	struct tp_addr second = addr("203.0.113.7", 9001), other = addr("203.0.113.8", 9000);
 	struct tp_flow_spec spec = {0};
+	struct alloc_relay *relay;
 	struct route_user *user;
+	uint16_t hop = 78;
 	struct world w;
 
 	build(&w, 64);
-	bind_channel(&w, allocate(&w, TP_IPV4, TP_IPV4), 0x4000, &peer, 600);
+	relay = allocate(&w, TP_IPV4, TP_IPV4);
+	/* Whoever only allocates costs no look-up. */
+	assert_int_equal(followers_count, 0);
+	permit(&w, relay, &peer, 300);
+	bind_channel(&w, relay, 0x4000, &peer, 600);
 	assert_int_equal(followers_count, 2);
 	LIST_FOREACH(user, &followers, link) {
-		user->changed(user, 77);
+		user->changed(user, hop--);
 	}
+	/* The last one to follow is told first. */
 	find(&w, TP_FLOW_CHANNEL, &spec);
-	assert_int_equal(spec.next_hop, 77);
+	assert_int_equal(spec.next_hop, 78);
 	find(&w, TP_FLOW_PEER, &spec);
 	assert_int_equal(spec.next_hop, 77);
+	find(&w, TP_FLOW_PERMISSION, &spec);
+	assert_int_equal(spec.next_hop, 77);
+	assert_int_equal(spec.peer_hop, 78);
 	assert_int_equal(audit(&w), 0);
+	/* What comes later knows of it. */
+	bind_channel(&w, relay, 0x4001, &second, 600);
+	permit(&w, relay, &other, 300);
+	assert_int_equal(followers_count, 3);
+	assert_int_equal(audit(&w), 0);
+	alloc_delete_permission(alloc_find_permission(relay, &other, 0));
+	assert_int_equal(followers_count, 2);
 	tear_down(&w);
 }
 
@@ -390,11 +548,18 @@ static void test_missing_and_back(void **state)
 	tear_down(&w);
 }
 
+static void assert_traffic(const struct alloc_traffic *is, uint64_t packets, uint64_t bytes)
+{
+	assert_int_equal(is->packets, packets);
+	assert_int_equal(is->bytes, bytes);
+}
+
 static void test_traffic(void **state)
 {
 	struct tp_addr peer = addr("203.0.113.7", 9000);
 	struct alloc_traffic sent = {1, 100}, received = {0};
 	struct tp_flow *table;
+	struct alloc_permission *permission;
 	struct alloc_channel *channel;
 	struct alloc_relay *relay;
 	struct tp_flow_spec spec = {0};
@@ -404,20 +569,25 @@ static void test_traffic(void **state)
 	table = w.memory.regions[TP_REGION_FLOWS];
 	relay = allocate(&w, TP_IPV4, TP_IPV4);
 	channel = bind_channel(&w, relay, 0x4000, &peer, 600);
+	permission = permit(&w, relay, &peer, 300);
 	table[find(&w, TP_FLOW_CHANNEL, &spec)].counters = (struct tp_flow_counters){3, 300};
 	table[find(&w, TP_FLOW_PEER, &spec)].counters = (struct tp_flow_counters){5, 500};
+	table[find(&w, TP_FLOW_PERMISSION, &spec)].counters = (struct tp_flow_counters){7, 7000};
+	table[find(&w, TP_FLOW_CLIENT, &spec)].counters = (struct tp_flow_counters){9, 9000};
 
 	flows_add_traffic(w.flows, relay->allocation, &sent, &received);
-	assert_int_equal(sent.packets, 4);
-	assert_int_equal(sent.bytes, 400);
-	assert_int_equal(received.packets, 5);
-	assert_int_equal(received.bytes, 500);
+	assert_traffic(&sent, 13, 9400);
+	assert_traffic(&received, 12, 7500);
 
+	/* What goes leaves its counters behind; what stays is counted once. */
 	alloc_delete_channel(channel);
-	assert_int_equal(relay->allocation->sent.packets, 3);
-	assert_int_equal(relay->allocation->sent.bytes, 300);
-	assert_int_equal(relay->allocation->received.packets, 5);
-	assert_int_equal(relay->allocation->received.bytes, 500);
+	assert_traffic(&relay->allocation->sent, 3, 300);
+	assert_traffic(&relay->allocation->received, 5, 500);
+	alloc_delete_permission(permission);
+	assert_traffic(&relay->allocation->received, 12, 7500);
+	flows_close_relay(w.flows, relay);
+	assert_traffic(&relay->allocation->sent, 12, 9300);
+	assert_int_equal(flows_open_relay(w.flows, relay), 0);
 	tear_down(&w);
 }
 
@@ -429,6 +599,21 @@ static void spoil_expiry(struct world *w, uint32_t slot, const struct tp_flow_sp
 static void spoil_next_hop(struct world *w, uint32_t slot, const struct tp_flow_spec *spec)
 {
 	tp_table_set_next_hop(w->table, slot, 4000);
+}
+
+static void spoil_peer_hop(struct world *w, uint32_t slot, const struct tp_flow_spec *spec)
+{
+	struct tp_flow_spec permission = {0};
+
+	tp_table_set_peer_hop(w->table, find(w, TP_FLOW_PERMISSION, &permission), 4000);
+}
+
+static void spoil_relay(struct world *w, uint32_t slot, const struct tp_flow_spec *spec)
+{
+	struct tp_flow_spec client = {0};
+
+	tp_table_set_relay(w->table, find(w, TP_FLOW_CLIENT, &client), TP_RELAY_V6,
+		(struct tp_relay_ref){.local = 1, .used = 1});
 }
 
 static void spoil_presence(struct world *w, uint32_t slot, const struct tp_flow_spec *spec)
@@ -479,9 +664,10 @@ static void spoil_grant(struct world *w, uint32_t slot, const struct tp_flow_spe
 
 static void test_audit_finds(void **state)
 {
-	static void (*const rows[])(struct world * w, uint32_t slot,
-		const struct tp_flow_spec *spec) = {spoil_expiry, spoil_next_hop, spoil_presence,
-		spoil_absence, spoil_port, spoil_listener, spoil_count, spoil_truth, spoil_grant};
+	static void (*const rows[])(
+		struct world * w, uint32_t slot, const struct tp_flow_spec *spec) = {spoil_expiry,
+		spoil_next_hop, spoil_peer_hop, spoil_relay, spoil_presence, spoil_absence,
+		spoil_port, spoil_listener, spoil_count, spoil_truth, spoil_grant};
 	struct tp_addr peer = addr("203.0.113.7", 9000);
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
@@ -531,6 +717,9 @@ static struct tp_addr random_peer(struct play *p, const struct alloc_relay *rela
 	struct tp_addr peer =
 		relay->address.family == TP_IPV4 ? addr("203.0.113.0", 0) : addr("2001:db8:2::", 0);
 
+	if (draw(&p->seed, 8) == 0)
+		return tp_addr_with_port(
+			&p->world.addresses[relay->address.family == TP_IPV6], 50000);
 	peer.ip[15] = (uint8_t)draw(&p->seed, 16);
 	peer.port = (uint16_t)(9000 + draw(&p->seed, 2));
 	return peer;
@@ -545,6 +734,22 @@ static void play_relay(struct play *p, struct alloc_relay **relay)
 	}
 	*relay = allocate(&p->world, draw(&p->seed, 2) ? TP_IPV4 : TP_IPV6,
 		draw(&p->seed, 2) ? TP_IPV4 : TP_IPV6);
+}
+
+/* The allocation's second relay comes or goes. */
+static void play_second(struct play *p, const struct alloc_relay *relay)
+{
+	int family = relay->address.family == TP_IPV4 ? ALLOC_RELAY_V6 : ALLOC_RELAY_V4;
+	struct alloc_relay *second = relay->allocation->relays[family];
+
+	if (second) {
+		alloc_delete_relay(second);
+		return;
+	}
+	assert_int_equal(alloc_add_relay(relay->allocation, (uint8_t)family, PORTS_ANY,
+				 p->world.now_ns + 600 * SECOND, &second),
+		0);
+	assert_int_equal(flows_open_relay(p->world.flows, second), 0);
 }
 
 static void play_channel(struct play *p, struct alloc_relay *relay)
@@ -592,6 +797,8 @@ static void play_once(struct play *p)
 
 	if (!*relay || what < 3)
 		play_relay(p, relay);
+	else if (what < 8)
+		play_second(p, *relay);
 	else if (what < 55)
 		play_channel(p, *relay);
 	else if (what < 95)
@@ -630,6 +837,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_contents),
+		cmocka_unit_test(test_hairpin_between_two),
+		cmocka_unit_test(test_dual),
 		cmocka_unit_test(test_expiry),
 		cmocka_unit_test(test_next_hop_changes),
 		cmocka_unit_test(test_ports),

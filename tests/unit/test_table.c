@@ -35,7 +35,7 @@ static void open_table(struct fixture *f, uint32_t capacity)
 	struct tp_addr v4 = address("192.0.2.1"), v6 = address("2001:db8::1");
 	struct tp_shape shape;
 
-	assert_int_equal(tp_shape_init(capacity, 2, &shape), 0);
+	assert_int_equal(tp_shape_init(capacity, 2, 7, &shape), 0);
 	assert_int_equal(tp_memory_create_plain(&shape, &f->memory), 0);
 	assert_int_equal(tp_table_create(&f->memory, 0x4fff, &f->table), 0);
 	assert_int_equal(tp_table_add_local(f->table, &v4, &f->v4), 0);
@@ -135,13 +135,14 @@ static void test_shape(void **state)
 	struct tp_shape shape;
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		assert_int_equal(tp_shape_init(rows[i].capacity, 1, &shape), rows[i].err);
+		assert_int_equal(tp_shape_init(rows[i].capacity, 1, 1, &shape), rows[i].err);
 		if (rows[i].err)
 			continue;
 		assert_int_equal(shape.regions[TP_REGION_FLOWS].count, rows[i].slots);
 		assert_true(shape.capacity >= rows[i].capacity);
 	}
-	assert_int_equal(tp_shape_init(8, 0, &shape), -EINVAL);
+	assert_int_equal(tp_shape_init(8, 0, 1, &shape), -EINVAL);
+	assert_int_equal(tp_shape_init(8, 1, UINT32_MAX, &shape), -EINVAL);
 }
 
 static void test_publish_and_read(void **state)

@@ -64,7 +64,7 @@ static void open_full_table(struct load *load)
 	uint8_t index;
 
 	assert_int_equal(tp_addr_parse_ip("2001:db8::1", &local), 0);
-	assert_int_equal(tp_shape_init(CAPACITY, 1, &shape), 0);
+	assert_int_equal(tp_shape_init(CAPACITY, 1, 1, &shape), 0);
 	assert_int_equal(tp_memory_create_plain(&shape, &load->memory), 0);
 	assert_int_equal(tp_table_create(&load->memory, 0x4fff, &load->table), 0);
 	assert_int_equal(tp_table_add_local(load->table, &local, &index), 0);

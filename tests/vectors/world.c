@@ -269,7 +269,7 @@ void world_create(struct world *world, uint32_t redirect_ifindex)
 	uint8_t index;
 
 	*world = (struct world){0};
-	must(tp_shape_init(1024, 64, &shape) == 0, "shape");
+	must(tp_shape_init(1024, 64, 1024, &shape) == 0, "shape");
 	must(tp_memory_create_plain(&shape, &world->memory) == 0, "memory");
 	must(tp_table_create(&world->memory, 0x4fff, &world->table) == 0, "table");
 	for (int i = 0; i < 2; i++) {

@@ -19,7 +19,7 @@ static int start(const struct tp_engine_options *options, struct tp_engine **out
 {
 	TP_AUTO_FREE struct tp_engine *engine = calloc(1, sizeof(*engine));
 	struct tp_shape shape;
-	int err = engine ? tp_shape_init(options->flows, 1, &shape) : -ENOMEM;
+	int err = engine ? tp_shape_init(options->flows, 1, options->allocations, &shape) : -ENOMEM;
 
 	if (!err)
 		err = tp_memory_create_plain(&shape, &engine->memory);

@@ -107,7 +107,8 @@ static int prepare(struct tp_engine *engine, const struct tp_engine_options *opt
 	struct tp_shape shape;
 	int cpus = libbpf_num_possible_cpus(), err;
 
-	if (cpus < 1 || tp_shape_init(options->flows, (uint32_t)cpus, &shape) != 0)
+	if (cpus < 1 ||
+		tp_shape_init(options->flows, (uint32_t)cpus, options->allocations, &shape) != 0)
 		return xdp_refuse(reason, -EINVAL, "no tables for %u flows", options->flows);
 	err = xdp_take_interfaces(
 		options, "xdp", engine->interfaces, &engine->interfaces_count, reason);

@@ -51,6 +51,7 @@ static size_t region_size(const struct tp_region_shape *region)
 static int map_regions(struct tp_engine *engine, const struct tp_shape *shape)
 {
 	engine->memory.shape = *shape;
+	engine->memory.kind = "maps";
 	for (int i = 0; i < TP_REGIONS; i++) {
 		const struct tp_region_shape *region = &shape->regions[i];
 		int fd = bpf_map__fd(xdp_program_map(engine->program, region->name));
