@@ -109,6 +109,7 @@ struct allocation {
 
 struct alloc_settings {
 	const struct tp_addr *addresses; /* relay addresses, ports ignored: the pools */
+	const bool *translated; /* of these: behind a 1:1 NAT, known by another name; NULL: none */
 	size_t addresses_count;
 	uint16_t port_min, port_max;
 	/* 0: no limit */
@@ -144,6 +145,11 @@ struct alloc_relay *alloc_find_relay(
 struct allocation *alloc_find_id(const struct alloc_store *store, uint32_t id);
 struct allocation *alloc_all(struct alloc_store *store); /* uthash head, by_id */
 uint32_t alloc_count(const struct alloc_store *store);
+/*
+ * Does what `relay` sends to `peer` come to another relay of ours, without a 1:1 NAT at either of
+ * the two? Then neither address has another name, and the data plane can do it all.
+ */
+bool alloc_is_hairpin(const struct alloc_relay *relay, const struct tp_addr *peer);
 /* Ports that relays or reservations hold. */
 size_t alloc_ports_in_use(const struct alloc_store *store);
 

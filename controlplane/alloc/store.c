@@ -26,6 +26,7 @@ static int add_pools(struct alloc_store *store, const struct alloc_settings *set
 		if (r < 0)
 			return r;
 		pool->address = tp_addr_with_port(&settings->addresses[i], 0);
+		pool->translated = settings->translated && settings->translated[i];
 		store->pools_count++;
 	}
 	return 0;
@@ -50,6 +51,7 @@ int alloc_store_new(const struct alloc_settings *settings, const struct alloc_ho
 		return -ENOMEM;
 	store->limits = *settings;
 	store->limits.addresses = NULL;
+	store->limits.translated = NULL;
 	store->hooks = *hooks;
 	store->now_ns = now_ns;
 	if (alloc_hash_key.k[0] == 0 &&
@@ -128,6 +130,16 @@ struct allocation *alloc_all(struct alloc_store *store)
 uint32_t alloc_count(const struct alloc_store *store)
 {
 	return HASH_CNT(by_id, store->by_id);
+}
+
+bool alloc_is_hairpin(const struct alloc_relay *relay, const struct tp_addr *peer)
+{
+	const struct alloc_store *store = relay->allocation->store;
+
+	for (size_t i = 0; i < store->pools_count; i++)
+		if (tp_addr_equal_ip(&store->pools[i].address, peer))
+			return !store->pools[i].translated && !store->pools[relay->pool].translated;
+	return false;
 }
 
 size_t alloc_ports_in_use(const struct alloc_store *store)

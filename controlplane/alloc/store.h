@@ -20,6 +20,7 @@ struct alloc_user {
 struct alloc_pool {
 	struct tp_addr address;
 	struct ports *ports;
+	bool translated;
 };
 
 struct alloc_reservation {

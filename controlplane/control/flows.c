@@ -32,23 +32,41 @@ static json_t *describe_side(const struct tp_table *table, const struct tp_flow_
 		"local", command_address(&local), "channel", (int)side->channel);
 }
 
+/* A client's relayed addresses. */
+static json_t *describe_relays(const struct tp_table *table, const struct tp_flow_spec *flow)
+{
+	json_t *list = json_array();
+
+	for (int family = 0; family < TP_RELAYS; family++) {
+		const struct tp_relay_ref *relay = &flow->relays[family];
+		struct tp_addr address = tp_table_local(table, relay->local);
+
+		if (!relay->used)
+			continue;
+		address.port = tp_from_be16(relay->port);
+		json_array_append_new(list, command_address(&address));
+	}
+	return list;
+}
+
 static json_t *describe(const struct tp_table *table, uint32_t slot,
 	const struct tp_flow_spec *flow, uint64_t now_ns)
 {
 	struct tp_flow_counters counters = tp_table_counters(table, slot);
-	json_t *out = flow->out.remote.family == TP_NO_FAMILY ? json_null()
-							      : describe_side(table, &flow->out);
+	bool client = flow->kind == TP_FLOW_CLIENT;
+	json_t *out = client ? json_null() : describe_side(table, &flow->out);
 
 	/* A client's flow has no end of its own. */
-	json_t *expires = flow->kind == TP_FLOW_CLIENT
-				  ? json_null()
-				  : json_integer(command_seconds_left(flow->expires_ns, now_ns));
+	json_t *expires =
+		client ? json_null() : json_integer(command_seconds_left(flow->expires_ns, now_ns));
 
-	return json_pack("{s:I, s:s, s:o, s:o, s:o, s:I, s:i, s:I, s:I}", "slot", (json_int_t)slot,
-		"kind", kind_name(flow->kind), "in", describe_side(table, &flow->in), "out", out,
+	return json_pack("{s:I, s:s, s:o, s:o, s:o, s:o, s:I, s:i, s:i, s:b, s:I, s:I, s:I}",
+		"slot", (json_int_t)slot, "kind", kind_name(flow->kind), "in",
+		describe_side(table, &flow->in), "out", out, "relays", describe_relays(table, flow),
 		"expires_s", expires, "allocation", (json_int_t)flow->allocation, "next_hop",
-		(int)flow->next_hop, "packets", (json_int_t)counters.packets, "bytes",
-		(json_int_t)counters.bytes);
+		(int)flow->next_hop, "peer_hop", (int)flow->peer_hop, "hairpin", flow->hairpin,
+		"policer", (json_int_t)flow->policer, "packets", (json_int_t)counters.packets,
+		"bytes", (json_int_t)counters.bytes);
 }
 
 static json_t *run_list(const void *context, const json_t *params, struct rpc_error *error)

@@ -244,10 +244,19 @@ static void put_side(struct text_table *table, const json_t *side)
 		text_cell(table, "-");
 }
 
+static void put_relays(struct text_table *table, const json_t *relays)
+{
+	const char *first = json_string_value(json_array_get(relays, 0));
+	const char *second = json_string_value(json_array_get(relays, 1));
+
+	text_cell(table, "%s%s%s", first ? first : "-", second ? ", " : "", second ? second : "");
+}
+
 void print_flows(const json_t *doc)
 {
 	static const char *const titles[] = {"SLOT", "KIND", "FROM", "AT", "CHANNEL", "TO", "BY",
-		"CHANNEL", "EXPIRES", "ALLOCATION", "HOP", "PACKETS", "BYTES", NULL};
+		"CHANNEL", "EXPIRES", "ALLOCATION", "HOP", "PEER HOP", "HAIRPIN", "POLICER",
+		"PACKETS", "BYTES", "RELAYS", NULL};
 	struct text_table table;
 	const json_t *flow;
 	size_t i;
@@ -261,7 +270,11 @@ void print_flows(const json_t *doc)
 		text_seconds(&table, at(flow, "expires_s"));
 		text_json(&table, at(flow, "allocation"));
 		text_json(&table, at(flow, "next_hop"));
+		text_json(&table, at(flow, "peer_hop"));
+		text_json(&table, at(flow, "hairpin"));
+		text_json(&table, at(flow, "policer"));
 		text_traffic(&table, flow);
+		put_relays(&table, at(flow, "relays"));
 	}
 	finish(&table);
 }

@@ -54,7 +54,7 @@ static void expect_record(struct check *check, const struct record *record,
 			expect_port(check, &relay->address, TP_PORT_SLOW);
 		return;
 	}
-	spec->next_hop = record->next_hop;
+	record_complete(record, spec);
 	if (record->slot == RECORD_NO_SLOT)
 		differ(check, "allocation %u: a flow is neither placed nor missing",
 			spec->allocation);

@@ -75,6 +75,62 @@ int flows_own_listener(struct flows *flows, const struct tp_addr *listener)
 	return err;
 }
 
+static void set_next_hop(const struct record *record, uint16_t next_hop)
+{
+	if (record->slot != RECORD_NO_SLOT)
+		tp_table_set_next_hop(record->flows->table, record->slot, next_hop);
+}
+
+static void on_peer_hop(struct route_user *user, uint16_t next_hop)
+{
+	struct peer *peer = CONTAINER(user, struct peer, user);
+	const struct channel_flows *channel;
+	const struct record *permission = peer->permission ? &peer->permission->record : NULL;
+
+	peer->hop = next_hop;
+	if (permission && permission->slot != RECORD_NO_SLOT)
+		tp_table_set_peer_hop(permission->flows->table, permission->slot, next_hop);
+	LIST_FOREACH(channel, &peer->channels, link) {
+		set_next_hop(&channel->to_peer, next_hop);
+	}
+}
+
+static void on_client_hop(struct route_user *user, uint16_t next_hop)
+{
+	struct client_flows *client = CONTAINER(user, struct client_flows, user);
+
+	client->hop = next_hop;
+	for (int family = 0; family < ALLOC_RELAYS; family++) {
+		const struct alloc_relay *relay = client->record.client->relays[family];
+
+		if (!relay)
+			continue;
+		for (struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next)
+			if (p->flows)
+				set_next_hop(
+					&((struct permission_flows *)p->flows)->record, next_hop);
+		for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next)
+			if (c->flows)
+				set_next_hop(
+					&((struct channel_flows *)c->flows)->to_client, next_hop);
+	}
+}
+
+/* Both ways are shared: the client's by all of its flows, a peer's by permission and channels. */
+static void follow(struct flows *flows, struct peer *peer, const struct tp_addr *ip)
+{
+	const struct alloc_relay *relay = peer->key.relay;
+	const struct alloc_tuple *tuple = &relay->allocation->tuple;
+	struct client_flows *client = relay->allocation->flows;
+
+	if (client && !client->user.destination)
+		client->hop =
+			route_follow(flows->route, &client->user, &tuple->client, &tuple->server);
+	peer->user.changed = on_peer_hop;
+	if (!alloc_is_hairpin(relay, ip))
+		peer->hop = route_follow(flows->route, &peer->user, ip, &relay->address);
+}
+
 static struct peer *find_or_add_peer(
 	struct flows *flows, const struct alloc_relay *relay, const struct tp_addr *ip)
 {
@@ -95,6 +151,7 @@ static struct peer *find_or_add_peer(
 		free(peer);
 		return NULL;
 	}
+	follow(flows, peer, ip);
 	return peer;
 }
 
@@ -102,6 +159,8 @@ static void drop_peer_if_unused(struct flows *flows, struct peer *peer)
 {
 	if (peer->permission || !LIST_EMPTY(&peer->channels))
 		return;
+	/* After the flows: the number of the next hop starts resting here. */
+	route_unfollow(flows->route, &peer->user);
 	HASH_DEL(flows->peers, peer);
 	free(peer);
 }
@@ -111,6 +170,31 @@ static const struct alloc_permission *permission_of(const struct record *to_clie
 	const struct channel_flows *channel = CONTAINER(to_client, struct channel_flows, to_client);
 
 	return channel->peer->permission ? channel->peer->permission->record.permission : NULL;
+}
+
+static uint16_t client_hop(const struct alloc_relay *relay)
+{
+	const struct client_flows *client = relay->allocation->flows;
+
+	return client ? client->hop : TP_NO_NEXT_HOP_YET;
+}
+
+void record_complete(const struct record *record, struct tp_flow_spec *out)
+{
+	switch (record->kind) {
+	case TP_FLOW_PERMISSION:
+		out->next_hop = client_hop(record->permission->relay);
+		out->peer_hop = CONTAINER(record, const struct permission_flows, record)->peer->hop;
+		break;
+	case TP_FLOW_CHANNEL:
+		out->next_hop = CONTAINER(record, const struct channel_flows, to_peer)->peer->hop;
+		break;
+	case TP_FLOW_PEER:
+		out->next_hop = client_hop(record->channel->relay);
+		break;
+	default:
+		break;
+	}
 }
 
 static void describe(const struct record *record, struct tp_flow_spec *out)
@@ -131,7 +215,7 @@ static void describe(const struct record *record, struct tp_flow_spec *out)
 		spec_to_client(table, record->channel, permission_of(record), out);
 		break;
 	}
-	out->next_hop = record->next_hop;
+	record_complete(record, out);
 }
 
 /* NULL: of a client, whose packets come to a listener. */
@@ -213,18 +297,13 @@ static struct tp_flow_counters withdraw(struct record *record)
 		tp_table_forget_unplaced(flows->table);
 		set_missing(record, false);
 	}
-	/* After the flow: the number of its next hop starts resting here. */
-	route_unfollow(flows->route, &record->user);
 	return last;
 }
 
-static void on_next_hop(struct route_user *user, uint16_t next_hop)
+static void add_counters(struct alloc_traffic *sum, struct tp_flow_counters counted)
 {
-	struct record *record = CONTAINER(user, struct record, user);
-
-	record->next_hop = next_hop;
-	if (record->slot != RECORD_NO_SLOT)
-		tp_table_set_next_hop(record->flows->table, record->slot, next_hop);
+	sum->packets += counted.packets;
+	sum->bytes += counted.bytes;
 }
 
 static void init_record(struct record *record, struct flows *flows, enum tp_flow_kind kind)
@@ -233,8 +312,6 @@ static void init_record(struct record *record, struct flows *flows, enum tp_flow
 		.flows = flows,
 		.kind = (uint8_t)kind,
 		.slot = RECORD_NO_SLOT,
-		.next_hop = TP_NO_NEXT_HOP_YET,
-		.user.changed = on_next_hop,
 	};
 }
 
@@ -257,6 +334,7 @@ static int begin_client(struct flows *flows, struct allocation *allocation)
 		return -ENOMEM;
 	init_record(&f->record, flows, TP_FLOW_CLIENT);
 	f->record.client = allocation;
+	f->user.changed = on_client_hop;
 	LIST_INSERT_HEAD(&flows->clients, f, link);
 	allocation->flows = f;
 	place(&f->record);
@@ -265,8 +343,11 @@ static int begin_client(struct flows *flows, struct allocation *allocation)
 
 static void end_client(struct client_flows *f)
 {
-	f->record.client->flows = NULL;
-	withdraw(&f->record);
+	struct allocation *allocation = f->record.client;
+
+	allocation->flows = NULL;
+	add_counters(&allocation->sent, withdraw(&f->record));
+	route_unfollow(f->record.flows->route, &f->user);
 	LIST_REMOVE(f, link);
 	free(f);
 }
@@ -333,6 +414,7 @@ static struct permission_flows *begin_permission(
 void flows_grant_permission(struct flows *flows, struct alloc_permission *permission)
 {
 	struct permission_flows *f = permission->flows;
+	uint32_t expires;
 
 	if (!f)
 		f = begin_permission(flows, permission);
@@ -341,6 +423,11 @@ void flows_grant_permission(struct flows *flows, struct alloc_permission *permis
 		return;
 	}
 	refresh(&f->record);
+	/* Whoever binds many channels to one address comes here for each of them. */
+	expires = tp_ticks_until(permission->expires_ns);
+	if (f->expires == expires)
+		return;
+	f->expires = expires;
 	refresh_channels(f->peer);
 }
 
@@ -351,25 +438,11 @@ void flows_revoke_permission(struct flows *flows, struct alloc_permission *permi
 	if (!f)
 		return;
 	permission->flows = NULL;
-	withdraw(&f->record);
+	add_counters(&permission->relay->allocation->received, withdraw(&f->record));
 	f->peer->permission = NULL;
 	refresh_channels(f->peer);
 	drop_peer_if_unused(flows, f->peer);
 	free(f);
-}
-
-static void follow(struct channel_flows *f)
-{
-	const struct alloc_channel *channel = f->to_peer.channel;
-	const struct alloc_tuple *tuple = &channel->relay->allocation->tuple;
-	struct route *route = f->to_peer.flows->route;
-
-	if (!spec_has_next_hop(channel))
-		return;
-	f->to_peer.next_hop =
-		route_follow(route, &f->to_peer.user, &channel->peer, &channel->relay->address);
-	f->to_client.next_hop =
-		route_follow(route, &f->to_client.user, &tuple->client, &tuple->server);
 }
 
 static struct channel_flows *begin_channel(struct flows *flows, struct alloc_channel *channel)
@@ -385,7 +458,6 @@ static struct channel_flows *begin_channel(struct flows *flows, struct alloc_cha
 	f->to_peer.channel = f->to_client.channel = channel;
 	LIST_INSERT_HEAD(&f->peer->channels, f, link);
 	channel->flows = f;
-	follow(f);
 	return TP_TAKE(f);
 }
 
@@ -401,12 +473,6 @@ void flows_grant_channel(struct flows *flows, struct alloc_channel *channel)
 	}
 	refresh(&f->to_peer);
 	refresh(&f->to_client);
-}
-
-static void add_counters(struct alloc_traffic *sum, struct tp_flow_counters counted)
-{
-	sum->packets += counted.packets;
-	sum->bytes += counted.bytes;
 }
 
 void flows_revoke_channel(struct flows *flows, struct alloc_channel *channel)
@@ -431,23 +497,36 @@ static void add_live(
 		add_counters(sum, tp_table_counters(table, record->slot));
 }
 
+static void add_relay_traffic(const struct tp_table *table, const struct alloc_relay *relay,
+	struct alloc_traffic *sent, struct alloc_traffic *received)
+{
+	for (const struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next) {
+		const struct permission_flows *f = p->flows;
+
+		if (f)
+			add_live(table, &f->record, received);
+	}
+	for (const struct alloc_channel *c = relay->channels; c; c = c->by_peer.next) {
+		const struct channel_flows *f = c->flows;
+
+		if (!f)
+			continue;
+		add_live(table, &f->to_peer, sent);
+		add_live(table, &f->to_client, received);
+	}
+}
+
+/* Sends are counted at the client's flow, Data at the permission's. */
 void flows_add_traffic(const struct flows *flows, const struct allocation *allocation,
 	struct alloc_traffic *sent, struct alloc_traffic *received)
 {
-	for (size_t i = 0; i < ALLOC_RELAYS; i++) {
-		const struct alloc_relay *relay = allocation->relays[i];
+	const struct client_flows *client = allocation->flows;
 
-		if (!relay)
-			continue;
-		for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next) {
-			const struct channel_flows *f = c->flows;
-
-			if (!f)
-				continue;
-			add_live(flows->table, &f->to_peer, sent);
-			add_live(flows->table, &f->to_client, received);
-		}
-	}
+	if (client)
+		add_live(flows->table, &client->record, sent);
+	for (size_t i = 0; i < ALLOC_RELAYS; i++)
+		if (allocation->relays[i])
+			add_relay_traffic(flows->table, allocation->relays[i], sent, received);
 }
 
 void flows_sweep(struct flows *flows, uint64_t now_ns)

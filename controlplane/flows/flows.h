@@ -1,7 +1,7 @@
 /*
- * Allocations as flows: keeps the shared table in step with alloc/, follows the routes of both ends
- * of every channel, adds up counters, audits. The functions named grant and revoke stand behind
- * turn/effects.h. One thread. Nothing blocks.
+ * Allocations as flows: keeps the shared table in step with alloc/, follows the routes to clients
+ * and to the peers that they may reach, adds up counters, audits. The functions named grant and
+ * revoke stand behind turn/effects.h. One thread. Nothing blocks.
  */
 #pragma once
 
@@ -34,12 +34,12 @@ void flows_close_relay(struct flows *flows, struct alloc_relay *relay);
  * that finds no slot is served by the sockets: its relay port becomes TP_PORT_SLOW until none of
  * its flows is missing (refreshing and sweeping try again).
  *
- * A channel between IPv4 and IPv6 has its flows like any other, only their next hop is never
- * followed and stays TP_NO_NEXT_HOP_YET: the data plane finds them, checks their expiry, and hands
- * the packets to the kernel, whose sockets translate.
+ * A peer that is a relayed address of this server makes a hairpin: no next hop leads there, the
+ * data plane goes on with the other relay's flow. Where a 1:1 NAT gives one of the two another name
+ * the flow has neither mark nor next hop, and the sockets relay.
  *
- * Revoking twice, or what was never granted, does nothing. The flows' counters are added to the
- * allocation when its channel is revoked.
+ * Revoking twice, or what was never granted, does nothing. A flow's counters are added to the
+ * allocation when it goes.
  */
 void flows_grant_permission(struct flows *flows, struct alloc_permission *permission);
 void flows_revoke_permission(struct flows *flows, struct alloc_permission *permission);

@@ -8,10 +8,8 @@
 /* One flow: in its slot, or missing. */
 struct record {
 	struct flows *flows;
-	struct route_user user;      /* of the way that its packets leave by */
 	TAILQ_ENTRY(record) missing; /* in flows->missing, if is_missing */
 	uint32_t slot;
-	uint16_t next_hop;
 	uint8_t kind; /* enum tp_flow_kind */
 	bool is_missing;
 	union {
@@ -29,12 +27,14 @@ struct peer_key {
 };
 
 /*
- * All that concerns one peer address of one relay: how long its channels carry data depends on its
- * permission, which may be gone for a while and come back.
+ * All that concerns one peer address of one relay: the way there; and how long its channels carry
+ * data depends on its permission, which may be gone for a while and come back.
  */
 struct peer {
 	UT_hash_handle hh;
 	struct peer_key key;
+	struct route_user user;
+	uint16_t hop;
 	struct permission_flows *permission; /* NULL: none now */
 	LIST_HEAD(channel_list, channel_flows) channels;
 };
@@ -42,6 +42,7 @@ struct peer {
 struct permission_flows {
 	struct record record;
 	struct peer *peer;
+	uint32_t expires; /* ticks: what its peer's channels have been told */
 };
 
 struct channel_flows {
@@ -50,12 +51,17 @@ struct channel_flows {
 	LIST_ENTRY(channel_flows) link; /* in its peer's channels */
 };
 
-/* An allocation's 5-tuple, for as long as it has a relay. */
+/* An allocation's 5-tuple, for as long as it has a relay, and the way to the client. */
 struct client_flows {
 	struct record record;
+	struct route_user user; /* follows from the first grant on */
+	uint16_t hop;
 	LIST_ENTRY(client_flows) link; /* in flows->clients */
 	unsigned relays;
 };
+
+/* What the specification of a record does not have from alloc/. */
+void record_complete(const struct record *record, struct tp_flow_spec *out);
 
 struct flows {
 	struct tp_table *table;

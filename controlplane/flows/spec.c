@@ -5,14 +5,6 @@ _Static_assert((int)ALLOC_RELAY_V4 == TP_RELAY_V4 && (int)ALLOC_RELAY_V6 == TP_R
 		       (int)ALLOC_RELAYS == TP_RELAYS,
 	"one order of the families");
 
-bool spec_has_next_hop(const struct alloc_channel *channel)
-{
-	const struct alloc_relay *relay = channel->relay;
-
-	return relay->allocation->tuple.transport == ALLOC_UDP &&
-	       relay->allocation->tuple.client.family == relay->address.family;
-}
-
 /*
  * Nothing outlives its relay, although clients may refresh channels and permissions to later than
  * that: the data plane has to stop at it without being told.
@@ -46,6 +38,7 @@ void spec_of_permission(const struct tp_table *table, const struct alloc_permiss
 		.kind = TP_FLOW_PERMISSION,
 		.in = side(table, &permission->peer, &relay->address, 0),
 		.out = side(table, &tuple->client, &tuple->server, 0),
+		.hairpin = alloc_is_hairpin(relay, &permission->peer),
 		.expires_ns = until(relay, permission->expires_ns),
 		.allocation = relay->allocation->id,
 	};
@@ -99,6 +92,7 @@ void spec_to_peer(
 		.kind = TP_FLOW_CHANNEL,
 		.in = client_side(table, channel),
 		.out = peer_side(table, channel),
+		.hairpin = alloc_is_hairpin(channel->relay, &channel->peer),
 		.expires_ns = until(channel->relay, channel->expires_ns),
 		.allocation = channel->relay->allocation->id,
 	};

@@ -1,13 +1,10 @@
 /*
  * What the table should say, computed from alloc/ alone: flows.c publishes it, audit.c compares
- * with it. Everything but the next hop, which only route/ knows.
+ * with it. Everything but the next hops, which only route/ knows, and the policer.
  */
 #pragma once
 
 #include "flows.h"
-
-/* Channels between families and others that only the sockets relay have no next hop to follow. */
-bool spec_has_next_hop(const struct alloc_channel *channel);
 
 void spec_of_permission(const struct tp_table *table, const struct alloc_permission *permission,
 	struct tp_flow_spec *out);

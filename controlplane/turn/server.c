@@ -90,6 +90,7 @@ static int copy_relays(struct turn_server *s, const struct turn_settings *settin
 static int make_store(struct turn_server *s, uint64_t now_ns)
 {
 	TP_AUTO_FREE struct tp_addr *addresses = NULL;
+	TP_AUTO_FREE bool *translated = NULL;
 	struct alloc_hooks hooks = {s, end_channel, end_permission, end_relay};
 	struct alloc_settings limits = {
 		.addresses_count = s->settings.relays_count,
@@ -102,11 +103,17 @@ static int make_store(struct turn_server *s, uint64_t now_ns)
 	};
 
 	addresses = calloc(s->settings.relays_count, sizeof(*addresses));
-	if (!addresses)
+	translated = calloc(s->settings.relays_count, sizeof(*translated));
+	if (!addresses || !translated)
 		return -ENOMEM;
-	for (size_t i = 0; i < s->settings.relays_count; i++)
-		addresses[i] = s->settings.relays[i].address;
+	for (size_t i = 0; i < s->settings.relays_count; i++) {
+		const struct turn_relay_address *relay = &s->settings.relays[i];
+
+		addresses[i] = relay->address;
+		translated[i] = !tp_addr_equal_ip(&relay->address, &relay->external);
+	}
 	limits.addresses = addresses;
+	limits.translated = translated;
 	return alloc_store_new(&limits, &hooks, now_ns, &s->store);
 }
 

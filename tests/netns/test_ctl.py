@@ -59,6 +59,10 @@ def test_flows(server, a, p):
     a.bind(0x4000, p.address)
     flows = server.ctl("flows", "list")["flows"]
     assert {f["kind"] for f in flows} >= {"channel", "peer", "permission"}
+    client = next(f for f in flows if f["kind"] == "client" and f["in"]["remote"] == "%s:%d" % a.address)
+    assert client["relays"] == ["%s:%d" % a.relay] and client["out"] is None
+    permission = next(f for f in flows if f["kind"] == "permission" and f["allocation"] == client["allocation"])
+    assert permission["out"]["remote"] == client["in"]["remote"] and not permission["hairpin"]
     assert len(server.ctl("flows", "list", "--limit", "1")["flows"]) == 1
     audit = server.audit()
     assert audit["differences"] == 0 and audit["details"] == []
