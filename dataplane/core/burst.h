@@ -7,8 +7,6 @@
 
 #include "relay.h"
 
-#define TP_BURST 64
-
 /* verdicts[i] says what became of pkts[i]; count <= TP_BURST. */
 static TP_INLINE void tp_relay_burst(
 	struct tp_host *host, struct tp_packet *pkts, enum tp_verdict *verdicts, uint32_t count)

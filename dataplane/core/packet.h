@@ -22,6 +22,9 @@ struct tp_packet {
 	uint32_t interface; /* place in the engine's list of interfaces */
 };
 
+/* As many as a polling worker takes at a time (burst.h). */
+#define TP_BURST 64
+
 #define TP_ETHERTYPE_IPV4  0x0800
 #define TP_ETHERTYPE_IPV6  0x86dd
 #define TP_ETHERTYPE_VLAN  0x8100

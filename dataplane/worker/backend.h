@@ -10,7 +10,7 @@
  */
 #pragma once
 
-#include "dataplane/core/burst.h"
+#include "dataplane/core/packet.h"
 #include "dataplane/engine/engine.h"
 
 /* A frame on its way through a worker. It belongs to the worker from receive() until send(),
