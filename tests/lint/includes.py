@@ -17,6 +17,7 @@ ALLOWED = {
     "dataplane/engine": ENGINES,
     "dataplane/engine/socket": ENGINES,
     "dataplane/engine/xdp": ENGINES | {"bpf"},
+    "dataplane/engine/dpdk": ENGINES | {"dataplane/worker"},
     "controlplane/stun": {"base"},
     "controlplane/auth": {"base", "controlplane/stun"},
     "controlplane/policy": {"base"},

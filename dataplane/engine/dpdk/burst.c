@@ -1,0 +1,198 @@
+/*
+ * What workers call for every burst: run to completion on the worker's own queues. Nothing is
+ * allocated; a lock is taken only where a port has fewer transmit queues than there are workers.
+ */
+#include "dpdk.h"
+
+#include <rte_ether.h>
+#include <rte_prefetch.h>
+
+/* What makes a frame one for irregular(): a tag beside the frame, sums that the port found wrong.
+ */
+#define ODD                                                                                        \
+	(RTE_MBUF_F_RX_VLAN_STRIPPED | RTE_MBUF_F_RX_QINQ_STRIPPED | RTE_MBUF_F_RX_IP_CKSUM_BAD |  \
+		RTE_MBUF_F_RX_L4_CKSUM_BAD)
+
+static void add(atomic_ulong *counter, unsigned long frames)
+{
+	unsigned long before = atomic_load_explicit(counter, memory_order_relaxed);
+
+	/* One writer each: no locked instruction. */
+	if (frames)
+		atomic_store_explicit(counter, before + frames, memory_order_relaxed);
+}
+
+/* BAD and GOOD together mean that the port does not know. */
+static bool has_bad_sum(const struct rte_mbuf *frame)
+{
+	uint64_t flags = frame->ol_flags;
+
+	return (flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_BAD ||
+	       (flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_BAD;
+}
+
+/*
+ * Makes one plain buffer with the whole frame of what is not yet one. False: it cannot, or the
+ * kernel shall judge the frame; it may be another mbuf afterwards.
+ */
+static bool regularize(struct rte_mbuf **frame)
+{
+	if (((*frame)->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) && rte_vlan_insert(frame) != 0)
+		return false;
+	if ((*frame)->nb_segs > 1 && rte_pktmbuf_linearize(*frame) != 0)
+		return false;
+	return !has_bad_sum(*frame);
+}
+
+static void irregular(
+	struct tp_backend *backend, struct dpdk_worker *worker, struct rte_mbuf *frame)
+{
+	add(&worker->irregular, 1);
+	add(&worker->kernel_full, 1 - dpdk_exception_pass(backend, &frame, 1));
+}
+
+static void describe(struct rte_mbuf *frame, const struct dpdk_port *port, struct tp_packet *pkt)
+{
+	pkt->data = rte_pktmbuf_mtod(frame, uint8_t *);
+	pkt->end = pkt->data + frame->data_len;
+	pkt->room = frame->buf_addr;
+	pkt->room_end = pkt->room + frame->buf_len;
+	pkt->ingress = port->is.ifindex;
+	/* Not every driver says it. */
+	frame->port = port->id;
+}
+
+/* Up to `most` frames of one queue; how many of them are for the core. */
+static uint32_t receive_port(struct tp_backend *backend, uint32_t worker, struct dpdk_port *port,
+	struct tp_packet *pkts, struct tp_frame *frames, uint16_t most)
+{
+	struct rte_mbuf *got[TP_BURST];
+	uint16_t n = rte_eth_rx_burst(port->id, (uint16_t)worker, got, most);
+	uint32_t regular = 0;
+
+	for (uint16_t i = 0; i < n; i++)
+		rte_prefetch0(rte_pktmbuf_mtod(got[i], void *));
+	for (uint16_t i = 0; i < n; i++) {
+		got[i]->port = port->id;
+		if (unlikely(got[i]->nb_segs > 1 || (got[i]->ol_flags & ODD)) &&
+			!regularize(&got[i])) {
+			irregular(backend, &backend->states[worker], got[i]);
+			continue;
+		}
+		describe(got[i], port, &pkts[regular]);
+		frames[regular++].cookie = got[i];
+	}
+	return regular;
+}
+
+/* Returns how many found room; the others are freed. */
+static uint16_t transmit(
+	struct dpdk_port *port, uint32_t worker, struct rte_mbuf **frames, uint16_t n)
+{
+	uint16_t queue = (uint16_t)(worker % port->tx_queues), sent;
+
+	if (unlikely(port->shared)) {
+		rte_spinlock_lock(&port->tx_locks[queue]);
+		sent = rte_eth_tx_burst(port->id, queue, frames, n);
+		rte_spinlock_unlock(&port->tx_locks[queue]);
+	} else {
+		sent = rte_eth_tx_burst(port->id, queue, frames, n);
+	}
+	if (unlikely(sent < n))
+		rte_pktmbuf_free_bulk(frames + sent, n - sent);
+	return sent;
+}
+
+/* A batch a port: the kernel's own frames, before those of this burst. */
+static void send_from_kernel(struct tp_backend *backend)
+{
+	struct rte_mbuf *frames[DPDK_BATCH];
+
+	for (size_t i = 0; i < backend->ports_count; i++) {
+		struct dpdk_port *port = &backend->ports[i];
+		uint16_t n;
+
+		if (likely(rte_ring_empty(port->from_kernel)))
+			continue;
+		n = (uint16_t)rte_ring_sc_dequeue_burst(
+			port->from_kernel, (void **)frames, DPDK_BATCH, NULL);
+		add(&backend->states[0].kernel_full, n - transmit(port, 0, frames, n));
+	}
+}
+
+uint32_t dpdk_receive(struct tp_backend *backend, uint32_t worker, struct tp_packet *pkts,
+	struct tp_frame *frames)
+{
+	struct dpdk_worker *state = &backend->states[worker];
+	uint32_t n = 0, first = state->first;
+
+	if (worker == 0)
+		send_from_kernel(backend);
+	for (size_t i = 0; i < backend->ports_count && n < TP_BURST; i++) {
+		struct dpdk_port *port = &backend->ports[(first + i) % backend->ports_count];
+
+		if (worker < port->rx_queues)
+			n += receive_port(backend, worker, port, pkts + n, frames + n,
+				(uint16_t)(TP_BURST - n));
+	}
+	state->first = first + 1 < backend->ports_count ? first + 1 : 0;
+	return n;
+}
+
+/* The core moved the frame's ends. */
+static struct rte_mbuf *finish(const struct tp_packet *pkt, const struct tp_frame *frame)
+{
+	struct rte_mbuf *mbuf = frame->cookie;
+
+	mbuf->data_off = (uint16_t)(pkt->data - (uint8_t *)mbuf->buf_addr);
+	mbuf->data_len = (uint16_t)(pkt->end - pkt->data);
+	mbuf->pkt_len = mbuf->data_len;
+	return mbuf;
+}
+
+uint32_t dpdk_send(struct tp_backend *backend, uint32_t worker, const struct tp_packet *pkts,
+	const struct tp_frame *frames, uint32_t count)
+{
+	struct dpdk_batch *batches = backend->states[worker].batches;
+	uint32_t sent = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct rte_mbuf *frame = finish(&pkts[i], &frames[i]);
+		uint32_t out = pkts[i].egress == pkts[i].ingress ? backend->index_of[frame->port]
+								 : pkts[i].interface;
+
+		batches[out].frames[batches[out].count++] = frame;
+	}
+	for (size_t i = 0; i < backend->ports_count; i++) {
+		if (batches[i].count == 0)
+			continue;
+		sent += transmit(&backend->ports[i], worker, batches[i].frames, batches[i].count);
+		batches[i].count = 0;
+	}
+	return sent;
+}
+
+static void take_frames(
+	const struct tp_frame *frames, uint32_t count, struct rte_mbuf *out[TP_BURST])
+{
+	for (uint32_t i = 0; i < count; i++)
+		out[i] = frames[i].cookie;
+}
+
+uint32_t dpdk_pass(struct tp_backend *backend, uint32_t worker, const struct tp_packet *pkts,
+	const struct tp_frame *frames, uint32_t count)
+{
+	struct rte_mbuf *mbufs[TP_BURST];
+
+	take_frames(frames, count, mbufs);
+	return dpdk_exception_pass(backend, mbufs, count);
+}
+
+void dpdk_release(
+	struct tp_backend *backend, uint32_t worker, const struct tp_frame *frames, uint32_t count)
+{
+	struct rte_mbuf *mbufs[TP_BURST];
+
+	take_frames(frames, count, mbufs);
+	rte_pktmbuf_free_bulk(mbufs, count);
+}

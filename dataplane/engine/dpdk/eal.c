@@ -1,0 +1,248 @@
+/*
+ * DPDK's environment, set up once by the main thread: the operator's arguments, and after them what
+ * this program insists on: no files that other processes could map, no sockets (threat D22), no
+ * threads of EAL's own that poll. May block while memory is reserved.
+ */
+#include "dpdk.h"
+
+#include "base/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_log.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ARGUMENTS_MAX 128
+#define ARGUMENT_SIZE 256
+#define HUGE_PAGES    "/sys/kernel/mm/hugepages"
+
+struct arguments {
+	char *list[ARGUMENTS_MAX + 1];
+	int count;
+};
+
+static int add(struct arguments *arguments, const char *text)
+{
+	char *copy = arguments->count < ARGUMENTS_MAX ? strdup(text) : NULL;
+
+	if (!copy)
+		return -E2BIG;
+	arguments->list[arguments->count++] = copy;
+	return 0;
+}
+
+static void discard(char *const list[], int count)
+{
+	for (int i = 0; i < count; i++)
+		free(list[i]);
+}
+
+/* Is the option among the operator's arguments, alone or with =value? */
+static bool given(const struct tp_engine_options *options, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (size_t i = 0; i < options->eal_count; i++) {
+		const char *argument = options->eal[i];
+
+		if (strncmp(argument, name, len) == 0 &&
+			(argument[len] == '\0' || argument[len] == '='))
+			return true;
+	}
+	return false;
+}
+
+static unsigned long free_pages(const char *size)
+{
+	char path[300];
+	unsigned long pages = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), HUGE_PAGES "/%s/free_hugepages", size);
+	file = fopen(path, "re");
+	if (!file)
+		return 0;
+	if (fscanf(file, "%lu", &pages) != 1)
+		pages = 0;
+	fclose(file);
+	return pages;
+}
+
+static bool has_huge_pages(void)
+{
+	DIR *sizes = opendir(HUGE_PAGES);
+	unsigned long pages = 0;
+	struct dirent *entry;
+
+	if (!sizes)
+		return false;
+	while ((entry = readdir(sizes)) != NULL) {
+		if (strncmp(entry->d_name, "hugepages-", 10) == 0)
+			pages += free_pages(entry->d_name);
+	}
+	closedir(sizes);
+	return pages > 0;
+}
+
+/* Plain pages work, at the price of more TLB misses; EAL wants to be told how many MiB. They are
+ * touched only as far as they are used. */
+static int add_plain_memory(struct arguments *arguments, const struct tp_engine_options *options)
+{
+	bool asked = given(options, "--no-huge");
+	char size[32];
+	int err;
+
+	if (given(options, "-m"))
+		return asked ? 0 : add(arguments, "--no-huge");
+	snprintf(size, sizeof(size), "%zu", 256 + 16 * options->ports_count * options->workers);
+	err = asked ? 0 : add(arguments, "--no-huge");
+	if (err == 0)
+		err = add(arguments, "-m");
+	return err ? err : add(arguments, size);
+}
+
+static int add_memory(struct arguments *arguments, const struct tp_engine_options *options)
+{
+	bool plain = given(options, "--no-huge");
+
+	if (!plain && has_huge_pages()) {
+		tp_info("engine dpdk: buffers are on huge pages");
+		return 0;
+	}
+	if (plain)
+		tp_info("engine dpdk: buffers are on plain pages, as --no-huge says");
+	else
+		tp_warning("engine dpdk: no huge page is free: buffers are on plain pages; "
+			   "set vm.nr_hugepages for full speed");
+	return add_plain_memory(arguments, options);
+}
+
+/* One lcore, for this thread, on any core it may run on: workers are threads of our own. */
+static int add_lcore(struct arguments *arguments, const cpu_set_t *cores)
+{
+	char text[ARGUMENT_SIZE] = "--lcores=0@(";
+	size_t len = strlen(text);
+
+	for (int cpu = 0; cpu < CPU_SETSIZE && len + 8 < sizeof(text); cpu++) {
+		if (CPU_ISSET(cpu, cores))
+			len += (size_t)snprintf(text + len, sizeof(text) - len, "%d,", cpu);
+	}
+	text[len - 1] = ')';
+	return add(arguments, text);
+}
+
+static int collect(
+	const struct tp_engine_options *options, const cpu_set_t *cores, struct arguments *out)
+{
+	int err = add(out, "turnpike-dataplane");
+
+	for (size_t i = 0; err == 0 && i < options->eal_count; i++)
+		err = add(out, options->eal[i]);
+	if (err == 0 && !given(options, "--lcores") && !given(options, "-l") &&
+		!given(options, "-c"))
+		err = add_lcore(out, cores);
+	/* Nothing that another process could open: implies --huge-unlink. */
+	if (err == 0 && !given(options, "--in-memory"))
+		err = add(out, "--in-memory");
+	if (err == 0 && !given(options, "--no-telemetry"))
+		err = add(out, "--no-telemetry");
+	return err ? err : add_memory(out, options);
+}
+
+static enum tp_log_level level_of(int dpdk)
+{
+	if (dpdk <= (int)RTE_LOG_ERR)
+		return TP_LOG_ERROR;
+	if (dpdk == (int)RTE_LOG_WARNING)
+		return TP_LOG_WARNING;
+	return dpdk == (int)RTE_LOG_NOTICE ? TP_LOG_INFO : TP_LOG_DEBUG;
+}
+
+/* Drivers write what packets make them write: no more than our log allows. */
+static ssize_t write_log(void *cookie, const char *text, size_t size)
+{
+	static struct tp_log_limit limit;
+	char line[512];
+	size_t len = size < sizeof(line) ? size : sizeof(line) - 1;
+
+	memcpy(line, text, len);
+	line[len] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+	if (line[0] != '\0' && tp_log_allowed(&limit))
+		tp_log(level_of(rte_log_cur_msg_loglevel()), "dpdk: %s", line);
+	return (ssize_t)size;
+}
+
+/* stdio locks the stream: one line at a time, from whichever thread. */
+static int take_log(void)
+{
+	cookie_io_functions_t functions = {.write = write_log};
+	FILE *stream = fopencookie(NULL, "w", functions);
+
+	if (!stream)
+		return -ENOMEM;
+	setvbuf(stream, NULL, _IOLBF, BUFSIZ);
+	return rte_openlog_stream(stream);
+}
+
+/* EAL makes a folder even when it has nothing to keep there. */
+static void remove_runtime_folder(void)
+{
+	const char *path = rte_eal_get_runtime_dir();
+
+	if (path && *path)
+		remove(path);
+}
+
+static int init(struct arguments *arguments, const cpu_set_t *cores)
+{
+	sigset_t all, before;
+	int taken;
+
+	/* EAL's threads inherit what is blocked: signals are for this thread alone. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	taken = rte_eal_init(arguments->count, arguments->list);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	/* EAL pins this thread to its lcore; our workers would inherit that. */
+	pthread_setaffinity_np(pthread_self(), sizeof(*cores), cores);
+	return taken;
+}
+
+int dpdk_eal_open(const struct tp_engine_options *options, char reason[TP_REASON_SIZE])
+{
+	struct arguments arguments = {0};
+	char *ours[ARGUMENTS_MAX]; /* EAL permutes its list */
+	cpu_set_t cores;
+	int err, taken;
+
+	pthread_getaffinity_np(pthread_self(), sizeof(cores), &cores);
+	err = collect(options, &cores, &arguments);
+	if (err == 0)
+		err = take_log();
+	if (err) {
+		discard(arguments.list, arguments.count);
+		return dpdk_refuse(reason, err, "cannot set up EAL's %d arguments: %s",
+			arguments.count, strerror(-err));
+	}
+	memcpy(ours, arguments.list, sizeof(ours));
+	taken = init(&arguments, &cores);
+	discard(ours, arguments.count);
+	if (taken < 0)
+		return dpdk_refuse(reason, rte_errno ? -rte_errno : -EIO,
+			"EAL refuses to start: %s (its own words are in the log)",
+			rte_strerror(rte_errno));
+	remove_runtime_folder();
+	return 0;
+}
+
+void dpdk_eal_close(void)
+{
+	rte_eal_cleanup();
+}
