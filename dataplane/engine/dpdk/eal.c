@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ARGUMENTS_MAX 128
 #define ARGUMENT_SIZE 256
@@ -90,37 +92,41 @@ static bool has_huge_pages(void)
 	return pages > 0;
 }
 
-/* Plain pages work, at the price of more TLB misses; EAL wants to be told how many MiB. They are
- * touched only as far as they are used. */
-static int add_plain_memory(struct arguments *arguments, const struct tp_engine_options *options)
+static bool wants_huge_pages(const struct tp_engine_options *options)
 {
-	bool asked = given(options, "--no-huge");
+	if (given(options, "--no-huge")) {
+		tp_info("engine dpdk: buffers are on plain pages, as --no-huge says");
+		return false;
+	}
+	if (has_huge_pages()) {
+		tp_info("engine dpdk: buffers are on huge pages");
+		return true;
+	}
+	tp_warning("engine dpdk: no huge page is free: buffers are on plain pages; set "
+		   "vm.nr_hugepages for full speed");
+	return false;
+}
+
+/*
+ * Nothing that another process could open or map: no configuration file, no socket, no file behind
+ * the pages. EAL has one option for that with huge pages and refuses it without them.
+ */
+static int add_memory(struct arguments *arguments, const struct tp_engine_options *options)
+{
 	char size[32];
 	int err;
 
-	if (given(options, "-m"))
-		return asked ? 0 : add(arguments, "--no-huge");
-	snprintf(size, sizeof(size), "%zu", 256 + 16 * options->ports_count * options->workers);
-	err = asked ? 0 : add(arguments, "--no-huge");
+	if (wants_huge_pages(options))
+		return add(arguments, "--in-memory");
+	err = add(arguments, "--no-shconf");
 	if (err == 0)
-		err = add(arguments, "-m");
+		err = add(arguments, "--no-huge");
+	if (err || given(options, "-m"))
+		return err;
+	/* MiB; touched only as far as they are used. */
+	snprintf(size, sizeof(size), "%zu", 256 + 16 * options->ports_count * options->workers);
+	err = add(arguments, "-m");
 	return err ? err : add(arguments, size);
-}
-
-static int add_memory(struct arguments *arguments, const struct tp_engine_options *options)
-{
-	bool plain = given(options, "--no-huge");
-
-	if (!plain && has_huge_pages()) {
-		tp_info("engine dpdk: buffers are on huge pages");
-		return 0;
-	}
-	if (plain)
-		tp_info("engine dpdk: buffers are on plain pages, as --no-huge says");
-	else
-		tp_warning("engine dpdk: no huge page is free: buffers are on plain pages; "
-			   "set vm.nr_hugepages for full speed");
-	return add_plain_memory(arguments, options);
 }
 
 /* One lcore, for this thread, on any core it may run on: workers are threads of our own. */
@@ -137,20 +143,26 @@ static int add_lcore(struct arguments *arguments, const cpu_set_t *cores)
 	return add(arguments, text);
 }
 
+/* Options that add_memory() gives as they fit together. */
+static bool is_decided_here(const char *argument)
+{
+	return strcmp(argument, "--in-memory") == 0 || strcmp(argument, "--no-huge") == 0 ||
+	       strcmp(argument, "--no-shconf") == 0 || strncmp(argument, "--huge-unlink", 13) == 0;
+}
+
 static int collect(
 	const struct tp_engine_options *options, const cpu_set_t *cores, struct arguments *out)
 {
 	int err = add(out, "turnpike-dataplane");
 
-	for (size_t i = 0; err == 0 && i < options->eal_count; i++)
-		err = add(out, options->eal[i]);
+	for (size_t i = 0; err == 0 && i < options->eal_count; i++) {
+		if (!is_decided_here(options->eal[i]))
+			err = add(out, options->eal[i]);
+	}
 	if (err == 0 && !given(options, "--lcores") && !given(options, "-l") &&
 		!given(options, "-c"))
 		err = add_lcore(out, cores);
-	/* Nothing that another process could open: implies --huge-unlink. */
-	if (err == 0 && !given(options, "--in-memory"))
-		err = add(out, "--in-memory");
-	if (err == 0 && !given(options, "--no-telemetry"))
+	if (err == 0)
 		err = add(out, "--no-telemetry");
 	return err ? err : add_memory(out, options);
 }
@@ -194,10 +206,16 @@ static int take_log(void)
 /* EAL makes a folder even when it has nothing to keep there. */
 static void remove_runtime_folder(void)
 {
-	const char *path = rte_eal_get_runtime_dir();
+	char path[PATH_MAX];
+	char *end;
 
-	if (path && *path)
-		remove(path);
+	snprintf(path, sizeof(path), "%s", rte_eal_get_runtime_dir());
+	end = strrchr(path, '/');
+	/* Other programs' folders are not empty, and stay. */
+	if (end && rmdir(path) == 0) {
+		*end = '\0';
+		rmdir(path);
+	}
 }
 
 static int init(struct arguments *arguments, const cpu_set_t *cores)
@@ -234,11 +252,11 @@ int dpdk_eal_open(const struct tp_engine_options *options, char reason[TP_REASON
 	memcpy(ours, arguments.list, sizeof(ours));
 	taken = init(&arguments, &cores);
 	discard(ours, arguments.count);
+	remove_runtime_folder();
 	if (taken < 0)
 		return dpdk_refuse(reason, rte_errno ? -rte_errno : -EIO,
 			"EAL refuses to start: %s (its own words are in the log)",
 			rte_strerror(rte_errno));
-	remove_runtime_folder();
 	return 0;
 }
 
