@@ -142,10 +142,10 @@ static TP_INLINE void take_frame(struct xdp_md *ctx, struct tp_packet *pkt)
 
 static TP_INLINE bool tp_host_move_head(struct tp_host *host, struct tp_packet *pkt, int32_t growth)
 {
-	if (bpf_xdp_adjust_head(host->ctx, -growth))
-		return false;
-	take_frame(host->ctx, pkt);
-	return true;
+	long err = bpf_xdp_adjust_head(host->ctx, -growth);
+
+	take_frame(host->ctx, pkt); /* also when it failed: no pointer from before is good now */
+	return err == 0;
 }
 
 static TP_INLINE bool tp_host_trim_tail(struct tp_host *host, struct tp_packet *pkt, uint32_t len)

@@ -97,6 +97,11 @@ struct tp_relay_ref {
 
 /* The peer is a relayed address of this server: look up (this relay, that relay) again. */
 #define TP_FLOW_HAIRPIN 1
+/*
+ * CHANNEL and PEER, and nothing about them needs another look (common.h): both sides have the same
+ * family, the remotes are addresses that may be, there is no hairpin and no bandwidth limit.
+ */
+#define TP_FLOW_PLAIN 2
 
 struct tp_flow_value {
 	union {
@@ -107,7 +112,7 @@ struct tp_flow_value {
 	tp_be16 remote_port;
 	tp_be16 channel;
 	uint8_t local;
-	uint8_t flags; /* TP_FLOW_HAIRPIN: CHANNEL and PERMISSION */
+	uint8_t flags; /* TP_FLOW_HAIRPIN: CHANNEL and PERMISSION; TP_FLOW_PLAIN */
 };
 
 /* A flow arrives on one queue, so each has one writer: plain adds. Sends count at CLIENT. */
@@ -185,15 +190,19 @@ struct tp_next_hop {
 };
 
 struct tp_config {
-	uint32_t magic; /* written last: until then nothing is relayed */
+	uint32_t magic;
 	uint32_t abi;
-	uint64_t layout;      /* tp_layout_hash() */
-	uint32_t enabled;     /* kill switch: 0 = everything to the kernel */
+	uint64_t layout; /* tp_layout_hash() */
+	/*
+	 * The one word that readers ask: the layout, once all else is valid and while the data
+	 * plane is switched on; anything else = everything to the kernel.
+	 */
+	uint64_t gate;
 	uint32_t unplaced;    /* granted flows that found no slot */
 	uint32_t bucket_mask; /* number of buckets - 1 */
 	uint32_t locals;      /* entries in use */
 	uint16_t channel_max; /* 0x4fff; 0x7ffe for RFC 5766 clients */
-	uint16_t zero;
+	uint16_t zero[3];
 	uint32_t byte_ns;    /* the bandwidth limit: ns a byte of data, in 1/1024; 0 = none */
 	uint64_t salt[3];    /* key of tp_flow_hash(): secret */
 	uint64_t backlog_ns; /* how far ahead of its rate an allocation may send */
@@ -243,11 +252,10 @@ static TP_INLINE uint64_t tp_nh(uint64_t word, uint64_t salt)
 
 static TP_INLINE uint64_t tp_flow_hash(const struct tp_flow_key *key, const uint64_t salt[3])
 {
-	uint64_t h = tp_nh(key->remote[0], salt[0]) + tp_nh(key->remote[1], salt[1]) +
-		     tp_nh(key->ident, salt[2]);
+	uint64_t h = tp_nh(key->remote[1], salt[1]) + tp_nh(key->ident, salt[2]);
 
-	h ^= h >> 32;
-	h *= UINT64_C(0xd6e8feb86659fd93);
+	if (key->remote[0]) /* IPv6 */
+		h += tp_nh(key->remote[0], salt[0]);
 	h ^= h >> 32;
 	h *= UINT64_C(0xd6e8feb86659fd93);
 	return h ^ (h >> 32);

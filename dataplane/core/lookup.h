@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "address.h"
 #include "checksum.h"
 #include "flow.h"
 #include "host.h"
@@ -36,8 +37,8 @@ struct tp_rewrite {
 
 static TP_INLINE bool tp_is_enabled(struct tp_host *host, const struct tp_config *config)
 {
-	return config && TP_READ_ONCE(config->magic) == TP_MAGIC && config->abi == TP_ABI_VERSION &&
-	       config->layout == tp_host_layout(host) && TP_READ_ONCE(config->enabled) != 0;
+	return config && TP_READ_ONCE(config->gate) == tp_host_layout(host) &&
+	       tp_host_layout(host) != 0;
 }
 
 static TP_INLINE bool tp_find_local(
@@ -57,30 +58,6 @@ static TP_INLINE bool tp_find_local(
 		}
 	}
 	return false;
-}
-
-/* Neither source nor peer of anything: 0/8, 127/8, 224/3; ::/96 with ::1, ff00::/8. */
-static TP_INLINE bool tp_is_martian(const uint64_t ip[2], bool v4)
-{
-	uint8_t first = (uint8_t)(v4 ? ip[1] >> 32 : ip[0]);
-
-	if (v4)
-		return first == 0 || first == 127 || first >= 224;
-	return first == 0xff || (ip[0] == 0 && (uint32_t)ip[1] == 0);
-}
-
-/*
- * Peers that no policy can allow (threat P18): martians, 169.254/16, fe80::/10, and the IPv6
- * prefixes that embed an IPv4 address: 2002::/16, 2001::/32 (RFC 8656, 21.4), 64:ff9b::/96.
- */
-static TP_INLINE bool tp_is_forbidden(const uint64_t ip[2], bool v4)
-{
-	if (tp_is_martian(ip, v4))
-		return true;
-	if (v4)
-		return (uint16_t)(ip[1] >> 32) == 0xfea9;
-	return (ip[0] & 0xc0ff) == 0x80fe || (uint16_t)ip[0] == 0x0220 ||
-	       (uint32_t)ip[0] == 0x00000120 || (ip[0] == 0x9bff6400 && (uint32_t)ip[1] == 0);
 }
 
 /* What nobody honest sends to a port of ours. IPv6 ::ffff:a.b.c.d would pass for a.b.c.d. */
@@ -115,19 +92,19 @@ static TP_INLINE struct tp_flow_key tp_key_of(
 }
 
 /*
- * The slots of a bucket with this tag: bit 16 * i for slot i, bit 16 * i + 3 for slot 4 + i. Exact,
- * unlike the shorter test with a borrow: no lane carries into the next.
+ * The slots of a bucket with this tag: bit 16 * i for slot i, bit 16 * i + 3 for slot 4 + i. The
+ * borrow of a lane that matches may make the next one seem to: the record tells.
  */
 static TP_INLINE uint64_t tp_tags_equal(const struct tp_bucket *bucket, uint16_t tag)
 {
 	const uint64_t ones = UINT64_C(0x0001000100010001);
-	const uint64_t low = ones * 0x7fff;
+	const uint64_t high = ones << 15;
 	const volatile uint64_t *lanes = (const volatile void *)bucket->tags;
 	uint64_t a = lanes[0] ^ ones * tag;
 	uint64_t b = lanes[1] ^ ones * tag;
 
-	a = ~(((a & low) + low) | a | low) >> 15;
-	b = ~(((b & low) + low) | b | low) >> 12;
+	a = ((a - ones) & ~a & high) >> 15;
+	b = ((b - ones) & ~b & high) >> 12;
 	return a | b;
 }
 

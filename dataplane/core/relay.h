@@ -6,38 +6,13 @@
  */
 #pragma once
 
+#include "common.h"
+#include "count.h"
 #include "host.h"
 #include "lookup.h"
 #include "parse.h"
 #include "rewrite.h"
 #include "verdict.h"
-
-/* Each counter has one writer: plain adds. */
-static TP_INLINE enum tp_verdict tp_count(struct tp_host *host, enum tp_verdict verdict)
-{
-	struct tp_worker_counters *worker = tp_host_worker(host);
-
-	if (worker)
-		worker->verdicts[verdict & (TP_VERDICT_CELLS - 1)]++;
-	return verdict;
-}
-
-static TP_INLINE void tp_add(struct tp_flow_counters *counters, uint32_t bytes)
-{
-	counters->packets++;
-	counters->bytes += bytes;
-}
-
-static TP_INLINE enum tp_verdict tp_count_relayed(
-	struct tp_host *host, const struct tp_rewrite *out, enum tp_pair pair)
-{
-	struct tp_worker_counters *worker = tp_host_worker(host);
-
-	if (worker)
-		tp_add(&worker->relayed[out->direction][pair], out->data_len);
-	tp_add(&out->flow->counters, out->data_len);
-	return TP_RELAYED;
-}
 
 /* Compiled once for IPv4 and once for IPv6: neither carries the other's branches. */
 static TP_INLINE enum tp_verdict tp_relay_ip(struct tp_host *host, struct tp_packet *pkt,
@@ -59,14 +34,15 @@ static TP_INLINE enum tp_verdict tp_relay_ip(struct tp_host *host, struct tp_pac
 	return tp_count_relayed(host, &out, tp_pair_of(v4, v4));
 }
 
-static TP_INLINE enum tp_verdict tp_relay(struct tp_host *host, struct tp_packet *pkt)
+/* Every case there is. */
+static TP_OUT_OF_LINE enum tp_verdict tp_relay_any(struct tp_host *host, struct tp_packet *pkt)
 {
 	const struct tp_config *config = tp_host_config(host);
 	struct tp_headers in;
 	enum tp_verdict verdict;
 	tp_be16 type;
 
-	if (TP_UNLIKELY(!tp_is_enabled(host, config)))
+	if (!tp_is_enabled(host, config))
 		return tp_count(host, TP_OFF);
 	verdict = tp_parse_ethernet(pkt, &in, &type);
 	if (verdict != TP_RELAYED)
@@ -76,4 +52,15 @@ static TP_INLINE enum tp_verdict tp_relay(struct tp_host *host, struct tp_packet
 	if (tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV6)))
 		return tp_relay_ip(host, pkt, config, &in, false);
 	return tp_count(host, TP_NOT_OURS);
+}
+
+static TP_INLINE enum tp_verdict tp_relay(struct tp_host *host, struct tp_packet *pkt)
+{
+	const struct tp_config *config = tp_host_config(host);
+
+	if (TP_LIKELY(tp_is_enabled(host, config) &&
+		      (tp_relay_common(host, pkt, config, true) ||
+			      tp_relay_common(host, pkt, config, false))))
+		return TP_RELAYED;
+	return tp_relay_any(host, pkt);
 }

@@ -51,20 +51,18 @@ static TP_INLINE bool tp_read_next_hop(
 	return !(seq & 1) && TP_READ_ONCE(hop->seq) == seq;
 }
 
-static TP_INLINE enum tp_verdict tp_check_rewrite(struct tp_host *host, struct tp_packet *pkt,
+/* Of a flow within one family: TTL, next hop, size. */
+static TP_INLINE enum tp_verdict tp_check_plain(struct tp_host *host, struct tp_packet *pkt,
 	const struct tp_headers *in, const struct tp_rewrite *out, struct tp_outgoing *go)
 {
-	const struct tp_flow_value *value = &out->flow->value;
 	uint32_t ip_len = (in->v4 ? TP_IPV4_LEN : TP_IPV6_LEN) + (uint32_t)tp_udp_len_out(out);
 	struct tp_next_hop hop;
 	const uint8_t *macs =
 		(const uint8_t *)&hop + __builtin_offsetof(struct tp_next_hop, destination);
 
-	go->local = tp_host_local(host, value->local);
-	if (!go->local || tp_is_v4(value->remote) != in->v4 || tp_is_v4(go->local->ip) != in->v4)
+	go->local = tp_host_local(host, out->flow->value.local);
+	if (!go->local)
 		return TP_NO_NEXT_HOP;
-	if (out->direction == TP_CLIENT_TO_PEER && tp_is_forbidden(value->remote, in->v4))
-		return TP_FORBIDDEN;
 	if (tp_ttl(in) <= 1)
 		return TP_TTL_EXPIRED;
 	if (!tp_read_next_hop(host, TP_READ_ONCE(out->flow->next_hop), &hop))
@@ -79,6 +77,19 @@ static TP_INLINE enum tp_verdict tp_check_rewrite(struct tp_host *host, struct t
 	pkt->egress = hop.ifindex;
 	pkt->interface = hop.interface;
 	return TP_RELAYED;
+}
+
+static TP_INLINE enum tp_verdict tp_check_rewrite(struct tp_host *host, struct tp_packet *pkt,
+	const struct tp_headers *in, const struct tp_rewrite *out, struct tp_outgoing *go)
+{
+	const struct tp_flow_value *value = &out->flow->value;
+	const struct tp_local *local = tp_host_local(host, value->local);
+
+	if (!local || tp_is_v4(value->remote) != in->v4 || tp_is_v4(local->ip) != in->v4)
+		return TP_NO_NEXT_HOP;
+	if (out->direction == TP_CLIENT_TO_PEER && tp_is_forbidden(value->remote, in->v4))
+		return TP_FORBIDDEN;
+	return tp_check_plain(host, pkt, in, out, go);
 }
 
 /* DSCP, ECN and DF are kept; the identification is another one unless DF makes it meaningless. */

@@ -158,7 +158,7 @@ uint64_t tp_layout_hash(void)
 	MIX_MEMBER(tp_config, magic);
 	MIX_MEMBER(tp_config, abi);
 	MIX_MEMBER(tp_config, layout);
-	MIX_MEMBER(tp_config, enabled);
+	MIX_MEMBER(tp_config, gate);
 	MIX_MEMBER(tp_config, unplaced);
 	MIX_MEMBER(tp_config, bucket_mask);
 	MIX_MEMBER(tp_config, locals);

@@ -4,6 +4,7 @@
  */
 #include "private.h"
 
+#include "dataplane/core/address.h"
 #include "dataplane/core/checksum.h"
 
 #include <errno.h>
@@ -115,6 +116,29 @@ static void set_rewrite(
 	set_constants(table, record);
 }
 
+static bool is_own(const struct tp_table *table, const uint64_t ip[2])
+{
+	for (uint32_t i = 0; i < table->config->locals; i++) {
+		if (memcmp(table->locals[i].ip, ip, sizeof(table->locals[i].ip)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* TP_FLOW_PLAIN: what would have to be asked per packet is asked once. */
+static bool is_plain(const struct tp_table *table, const struct tp_flow *record)
+{
+	const struct tp_flow_key *key = &record->key;
+	const struct tp_flow_value *value = &record->value;
+	bool v4 = is_mapped(key->remote);
+
+	return (key->kind == TP_FLOW_CHANNEL || key->kind == TP_FLOW_PEER) && !value->flags &&
+	       !record->policer && v4 == is_mapped(table->locals[key->local].ip) &&
+	       v4 == is_mapped(value->remote) && v4 == is_mapped(table->locals[value->local].ip) &&
+	       key->remote_port.be != 0 && !tp_is_martian(key->remote, v4) &&
+	       !is_own(table, key->remote) && !tp_is_forbidden(value->remote, v4);
+}
+
 int tp_record_encode(
 	const struct tp_table *table, const struct tp_flow_spec *spec, struct tp_flow *out)
 {
@@ -139,6 +163,8 @@ int tp_record_encode(
 		memcpy(record.value.relays, spec->relays, sizeof(record.value.relays));
 	else
 		set_rewrite(table, &spec->out, &record);
+	if (is_plain(table, &record))
+		record.value.flags = TP_FLOW_PLAIN;
 	*out = record;
 	return 0;
 }

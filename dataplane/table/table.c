@@ -47,7 +47,6 @@ static int fill_config(struct tp_table *table, uint16_t channel_max)
 		return err;
 	config->abi = TP_ABI_VERSION;
 	config->layout = tp_layout_hash();
-	config->enabled = 1;
 	config->bucket_mask = buckets - 1;
 	config->channel_max = channel_max;
 	return 0;
@@ -74,7 +73,8 @@ int tp_table_create(const struct tp_memory *memory, uint16_t channel_max, struct
 		return err;
 	for (uint32_t i = 0; i < TP_NEXT_HOPS_MAX; i++)
 		table->next_hops[i].seq = 1;
-	__atomic_store_n(&table->config->magic, TP_MAGIC, __ATOMIC_RELEASE);
+	table->config->magic = TP_MAGIC;
+	tp_table_enable(table, true);
 	table->notes = TP_TAKE(notes);
 	*out = TP_TAKE(table);
 	return 0;
@@ -96,7 +96,7 @@ const struct tp_memory *tp_table_memory(const struct tp_table *table)
 
 void tp_table_enable(struct tp_table *table, bool on)
 {
-	__atomic_store_n(&table->config->enabled, on, __ATOMIC_RELEASE);
+	__atomic_store_n(&table->config->gate, on ? table->config->layout : 0, __ATOMIC_RELEASE);
 }
 
 int tp_table_find_local(const struct tp_table *table, const struct tp_addr *ip, uint8_t *index)

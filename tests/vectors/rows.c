@@ -10,7 +10,7 @@
 enum { BOTH = 0 };
 
 struct change {
-	bool off, magic, abi, layout, unplaced;
+	bool off, layout, unplaced;
 	uint16_t channel_max;
 };
 
@@ -249,8 +249,6 @@ static const struct row rows[] = {
 	/* tables */
 	{"kill switch", TP_OFF, BOTH, UP(), .change.off = true},
 	{"kill switch, and nobody's packet", TP_OFF, BOTH, DOWN(.port = PORT_CLOSED), .change.off = true},
-	{"no magic", TP_OFF, BOTH, UP(), .change.magic = true},
-	{"another version", TP_OFF, BOTH, UP(), .change.abi = true},
 	{"another layout", TP_OFF, BOTH, DOWN(), .change.layout = true},
 	{"no room for the ChannelData header", TP_NO_ROOM, BOTH, DOWN(), .no_room = true},
 	{"no room for the tag", TP_NO_ROOM, BOTH, DOWN(.lane = 0x4013), .no_room = true},
@@ -266,11 +264,8 @@ static void change_world(const struct change *change)
 {
 	struct tp_config *config = world.memory.regions[TP_REGION_CONFIG];
 
-	config->enabled = !change->off;
+	config->gate = change->off ? 0 : config->layout ^ change->layout;
 	config->unplaced = change->unplaced;
-	config->magic ^= change->magic;
-	config->abi += change->abi;
-	config->layout ^= change->layout;
 	if (change->channel_max)
 		config->channel_max = change->channel_max;
 }

@@ -1,0 +1,37 @@
+/*
+ * SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+ *
+ * Every packet is counted once: by its verdict, or as relayed. Each counter has one writer: plain
+ * adds.
+ */
+#pragma once
+
+#include "host.h"
+#include "lookup.h"
+#include "verdict.h"
+
+static TP_INLINE enum tp_verdict tp_count(struct tp_host *host, enum tp_verdict verdict)
+{
+	struct tp_worker_counters *worker = tp_host_worker(host);
+
+	if (worker)
+		worker->verdicts[verdict & (TP_VERDICT_CELLS - 1)]++;
+	return verdict;
+}
+
+static TP_INLINE void tp_add(struct tp_flow_counters *counters, uint32_t bytes)
+{
+	counters->packets++;
+	counters->bytes += bytes;
+}
+
+static TP_INLINE enum tp_verdict tp_count_relayed(
+	struct tp_host *host, const struct tp_rewrite *out, enum tp_pair pair)
+{
+	struct tp_worker_counters *worker = tp_host_worker(host);
+
+	if (worker)
+		tp_add(&worker->relayed[out->direction][pair], out->data_len);
+	tp_add(&out->flow->counters, out->data_len);
+	return TP_RELAYED;
+}
