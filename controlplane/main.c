@@ -101,7 +101,10 @@ static int start_routes(struct turnpike *t)
 	if (err < 0)
 		return fail("routes", err);
 	err = flows_new(t->table, t->route, &t->flows);
-	return err < 0 ? fail("flows", err) : 0;
+	if (err < 0)
+		return fail("flows", err);
+	flows_set_bandwidth(t->flows, t->config->bandwidth_per_allocation);
+	return 0;
 }
 
 /* It may come later (keepalived, DHCP): until then allocations there get 508. */

@@ -116,6 +116,8 @@ static const struct number_rule numbers[] = {
 	NUMBER(limits.channels_per_allocation, turn.channels_per_allocation, PLAIN(1, 4096, 64)),
 	NUMBER(limits.unauthenticated_replies_per_source, turn.unauthenticated_replies_per_source,
 		.kind = &value_per_second, .min = 1, .max = 1000000, .fallback = 500),
+	NUMBER(limits.bandwidth_per_allocation, bandwidth_per_allocation, .kind = &value_bandwidth,
+		.min = TP_BANDWIDTH_MIN, .max = TP_BANDWIDTH_MAX),
 	/* RFC 8656: 7.2 (at least 10 min, at most 1 h recommended), 9 (5 min), 12 (10 min) */
 	NUMBER(limits.lifetime_default, turn.lifetime_default_ns, LIFETIME(600, 600, 0)),
 	NUMBER(limits.lifetime_max, turn.lifetime_max_ns, LIFETIME(3600, 600, 0)),

@@ -61,6 +61,7 @@ struct config {
 	size_t peer_rules_count;
 
 	enum config_engine engine;
+	uint64_t bandwidth_per_allocation;       /* bits a second, each direction; 0 = no limit */
 	struct tp_engine_options engine_options; /* pin_dir and owner_uid are left to the caller */
 
 	struct config_control control;

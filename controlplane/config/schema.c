@@ -93,7 +93,7 @@ static const cyaml_schema_field_t limits_fields[] = {
 	LIMIT(permissions_per_allocation),
 	LIMIT(channels_per_allocation),
 	LIMIT(unauthenticated_replies_per_source),
-	NOT_YET("bandwidth_per_allocation"),
+	LIMIT(bandwidth_per_allocation),
 	LIMIT(lifetime_default),
 	LIMIT(lifetime_max),
 	LIMIT(permission_lifetime),

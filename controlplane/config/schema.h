@@ -60,7 +60,7 @@ struct raw_config {
 	struct {
 		char *allocations, *allocations_per_user;
 		char *permissions_per_allocation, *channels_per_allocation;
-		char *unauthenticated_replies_per_source;
+		char *unauthenticated_replies_per_source, *bandwidth_per_allocation;
 		char *lifetime_default, *lifetime_max;
 		char *permission_lifetime, *channel_lifetime;
 	} limits;

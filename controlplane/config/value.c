@@ -13,11 +13,16 @@ static const struct value_unit durations[] = {
 	{" s", TP_NS_PER_S}, {" min", 60 * TP_NS_PER_S}, {" h", 3600 * TP_NS_PER_S}};
 static const struct value_unit pauses[] = {{" us", 1}, {" ms", 1000}, {" s", 1000000}};
 static const struct value_unit rates[] = {{"/s", 1}};
+/* The first unit is that of complaints: what would be right are at least kilobits. */
+static const struct value_unit bandwidths[] = {
+	{" kbit/s", 1000}, {" bit/s", 1}, {" Mbit/s", 1000000}, {" Gbit/s", 1000000000}};
 
 const struct value_kind value_count = {"a whole number", no_units, 1};
 const struct value_kind value_duration = {"a time in s, min or h", durations, 3};
 const struct value_kind value_pause = {"a time in us, ms or s", pauses, 3};
 const struct value_kind value_per_second = {"a number per second", rates, 1};
+const struct value_kind value_bandwidth = {
+	"a bandwidth in bit/s, kbit/s, Mbit/s or Gbit/s", bandwidths, 4};
 
 /* The digits at the beginning; what follows them goes to *rest. */
 static int take_digits(const char *text, uint64_t *out, const char **rest)

@@ -22,6 +22,7 @@ extern const struct value_kind value_count;      /* 10 */
 extern const struct value_kind value_duration;   /* 600 s, 10 min, 1 h: in nanoseconds */
 extern const struct value_kind value_pause;      /* 50 us, 2 ms, 1 s: in microseconds */
 extern const struct value_kind value_per_second; /* 500/s */
+extern const struct value_kind value_bandwidth;  /* 8 Mbit/s: in bits a second */
 
 /* min and max in the result's own unit. -EINVAL, and `error` says what is wrong and right. */
 int value_parse(const struct value_kind *kind, const char *text, uint64_t min, uint64_t max,

@@ -127,7 +127,11 @@ static json_t *describe_slow_path(const struct udp_transport *transport)
 	struct alloc_traffic out = udp_transport_traffic(transport, TP_CLIENT_TO_PEER);
 	struct alloc_traffic in = udp_transport_traffic(transport, TP_PEER_TO_CLIENT);
 
-	return command_traffic(out.packets + in.packets, out.bytes + in.bytes);
+	json_t *doc = command_traffic(out.packets + in.packets, out.bytes + in.bytes);
+
+	json_object_set_new(
+		doc, "policed", json_integer((json_int_t)udp_transport_policed(transport)));
+	return doc;
 }
 
 static json_t *run_stats(const void *context, const json_t *params, struct rpc_error *error)

@@ -33,6 +33,8 @@ int flows_new(struct tp_table *table, struct route *route, struct flows **out)
 	flows->route = route;
 	TAILQ_INIT(&flows->missing);
 	LIST_INIT(&flows->clients);
+	policers_init(
+		&flows->policers, tp_table_memory(table)->shape.regions[TP_REGION_POLICERS].count);
 	flows->missing_by_port = calloc(TP_LOCALS_MAX, sizeof(*flows->missing_by_port));
 	if (!flows->missing_by_port) {
 		flows_free(flows);
@@ -40,6 +42,23 @@ int flows_new(struct tp_table *table, struct route *route, struct flows **out)
 	}
 	*out = flows;
 	return 0;
+}
+
+void flows_set_bandwidth(struct flows *flows, uint64_t bits_per_s)
+{
+	flows->limited = bits_per_s != 0;
+	tp_table_set_bandwidth(flows->table, bits_per_s);
+}
+
+static uint32_t policer_of(const struct client_flows *client)
+{
+	return client && client->policer ? client->policer->number : 0;
+}
+
+bool flows_police(const struct flows *flows, const struct allocation *allocation,
+	enum tp_direction direction, uint64_t now_ns, uint32_t len)
+{
+	return tp_table_police(flows->table, policer_of(allocation->flows), direction, now_ns, len);
 }
 
 static int own_port(struct flows *flows, const struct tp_addr *address, enum tp_port_state state)
@@ -172,25 +191,34 @@ static const struct alloc_permission *permission_of(const struct record *to_clie
 	return channel->peer->permission ? channel->peer->permission->record.permission : NULL;
 }
 
-static uint16_t client_hop(const struct alloc_relay *relay)
+static const struct client_flows *client_of(const struct record *record)
 {
-	const struct client_flows *client = relay->allocation->flows;
-
-	return client ? client->hop : TP_NO_NEXT_HOP_YET;
+	switch (record->kind) {
+	case TP_FLOW_CLIENT:
+		return CONTAINER(record, const struct client_flows, record);
+	case TP_FLOW_PERMISSION:
+		return record->permission->relay->allocation->flows;
+	default:
+		return record->channel->relay->allocation->flows;
+	}
 }
 
 void record_complete(const struct record *record, struct tp_flow_spec *out)
 {
+	const struct client_flows *client = client_of(record);
+	uint16_t client_hop = client ? client->hop : TP_NO_NEXT_HOP_YET;
+
+	out->policer = policer_of(client);
 	switch (record->kind) {
 	case TP_FLOW_PERMISSION:
-		out->next_hop = client_hop(record->permission->relay);
+		out->next_hop = client_hop;
 		out->peer_hop = CONTAINER(record, const struct permission_flows, record)->peer->hop;
 		break;
 	case TP_FLOW_CHANNEL:
 		out->next_hop = CONTAINER(record, const struct channel_flows, to_peer)->peer->hop;
 		break;
 	case TP_FLOW_PEER:
-		out->next_hop = client_hop(record->channel->relay);
+		out->next_hop = client_hop;
 		break;
 	default:
 		break;
@@ -326,18 +354,30 @@ static void tell_relay(const struct client_flows *f, const struct alloc_relay *r
 			open ? spec_relay(table, relay->allocation, family) : none);
 }
 
+static int take_policer(struct flows *flows, struct client_flows *f)
+{
+	if (!flows->limited)
+		return 0;
+	f->policer = policers_take(&flows->policers, tp_clock_now_ns());
+	if (!f->policer)
+		return -ENOSPC;
+	tp_table_reset_policer(flows->table, f->policer->number);
+	return 0;
+}
+
 static int begin_client(struct flows *flows, struct allocation *allocation)
 {
-	struct client_flows *f = calloc(1, sizeof(*f));
+	TP_AUTO_FREE struct client_flows *f = calloc(1, sizeof(*f));
+	int err = f ? take_policer(flows, f) : -ENOMEM;
 
-	if (!f)
-		return -ENOMEM;
+	if (err)
+		return err;
 	init_record(&f->record, flows, TP_FLOW_CLIENT);
 	f->record.client = allocation;
 	f->user.changed = on_client_hop;
 	LIST_INSERT_HEAD(&flows->clients, f, link);
 	allocation->flows = f;
-	place(&f->record);
+	place(&TP_TAKE(f)->record);
 	return 0;
 }
 
@@ -348,6 +388,7 @@ static void end_client(struct client_flows *f)
 	allocation->flows = NULL;
 	add_counters(&allocation->sent, withdraw(&f->record));
 	route_unfollow(f->record.flows->route, &f->user);
+	policers_give(&f->record.flows->policers, f->policer, tp_clock_now_ns());
 	LIST_REMOVE(f, link);
 	free(f);
 }
@@ -568,6 +609,7 @@ void flows_free(struct flows *flows)
 	if (!flows)
 		return;
 	close_everything(flows);
+	policers_clear(&flows->policers);
 	free(flows->listeners);
 	free(flows->missing_by_port);
 	free(flows);

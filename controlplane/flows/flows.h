@@ -17,11 +17,21 @@ int flows_new(struct tp_table *table, struct route *route, struct flows **out);
 void flows_free(struct flows *flows);
 
 /*
+ * The bandwidth of every allocation, each direction by itself, in bits of data a second: see
+ * tp_table_set_bandwidth(). Before the first relay.
+ */
+void flows_set_bandwidth(struct flows *flows, uint64_t bits_per_s);
+
+/* May `len` bytes of data go by the sockets? They are paid for if they may. */
+bool flows_police(const struct flows *flows, const struct allocation *allocation,
+	enum tp_direction direction, uint64_t now_ns, uint32_t len);
+
+/*
  * The listener or relay port belongs to us from here on / no longer. Addresses are concrete, never
- * wildcards. -ENOSPC: too many addresses for the table; -ENOMEM. A relay that failed must not be
- * granted anything. Closing revokes what is left of the relay's flows. The first relay of an
- * allocation brings the client's own flow, the last one takes it: what the client sends on channels
- * that are not bound yet then reaches the sockets.
+ * wildcards. -ENOSPC: too many addresses for the table, or no policer; -ENOMEM. A relay that failed
+ * must not be granted anything. Closing revokes what is left of the relay's flows. The first relay
+ * of an allocation brings the client's own flow, the last one takes it: what the client sends on
+ * channels that are not bound yet then reaches the sockets.
  */
 int flows_own_listener(struct flows *flows, const struct tp_addr *listener);
 int flows_open_relay(struct flows *flows, struct alloc_relay *relay);

@@ -3,6 +3,8 @@
 
 #include "flows.h"
 
+#include "policers.h"
+
 #define RECORD_NO_SLOT UINT32_MAX
 
 /* One flow: in its slot, or missing. */
@@ -56,6 +58,7 @@ struct client_flows {
 	struct record record;
 	struct route_user user; /* follows from the first grant on */
 	uint16_t hop;
+	struct policer *policer;       /* NULL: no limit */
 	LIST_ENTRY(client_flows) link; /* in flows->clients */
 	unsigned relays;
 };
@@ -69,6 +72,8 @@ struct flows {
 	struct peer *peers;
 	LIST_HEAD(client_list, client_flows) clients;
 	struct record_list missing;
+	bool limited; /* every allocation has a policer */
+	struct policers policers;
 	struct tp_addr *listeners;
 	size_t listeners_count;
 	/* How many flows of a relay port are missing; touched for few ports, so it costs no memory.

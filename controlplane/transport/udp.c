@@ -44,6 +44,7 @@ struct udp_transport {
 	size_t listeners_count;
 	int relay_fds_end; /* the first number that is no relay's */
 	struct alloc_traffic traffic[TP_DIRECTIONS];
+	uint64_t policed;
 	struct tp_log_limit log_limit;
 };
 
@@ -211,6 +212,20 @@ static void revoke_channel(void *context, struct alloc_channel *channel)
 	flows_revoke_channel(((struct udp_transport *)context)->flows, channel);
 }
 
+_Static_assert((int)TURN_TO_PEER == TP_CLIENT_TO_PEER && (int)TURN_TO_CLIENT == TP_PEER_TO_CLIENT,
+	"the same directions");
+
+static bool police(void *context, const struct allocation *allocation,
+	enum turn_direction direction, uint64_t now_ns, size_t len)
+{
+	struct udp_transport *transport = context;
+	bool allowed = flows_police(
+		transport->flows, allocation, (enum tp_direction)direction, now_ns, (uint32_t)len);
+
+	transport->policed += !allowed;
+	return allowed;
+}
+
 struct turn_effects udp_transport_effects(struct udp_transport *transport)
 {
 	return (struct turn_effects){
@@ -223,6 +238,7 @@ struct turn_effects udp_transport_effects(struct udp_transport *transport)
 		.revoke_permission = revoke_permission,
 		.grant_channel = grant_channel,
 		.revoke_channel = revoke_channel,
+		.police = police,
 	};
 }
 
@@ -372,6 +388,11 @@ struct alloc_traffic udp_transport_traffic(
 	const struct udp_transport *transport, enum tp_direction direction)
 {
 	return transport->traffic[direction];
+}
+
+uint64_t udp_transport_policed(const struct udp_transport *transport)
+{
+	return transport->policed;
 }
 
 uint64_t udp_transport_failed(const struct udp_transport *transport)

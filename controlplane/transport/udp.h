@@ -32,5 +32,8 @@ void udp_transport_settle(struct udp_transport *transport);
 struct alloc_traffic udp_transport_traffic(
 	const struct udp_transport *transport, enum tp_direction direction);
 
+/* Media that came to sockets above the bandwidth limit. */
+uint64_t udp_transport_policed(const struct udp_transport *transport);
+
 /* Datagrams that the kernel would not send. */
 uint64_t udp_transport_failed(const struct udp_transport *transport);

@@ -118,7 +118,8 @@ void turn_on_channel_data(struct turn_server *s, uint64_t now_ns, const struct a
 	a = alloc_find(s->store, tuple, now_ns);
 	channel = a ? alloc_find_channel(a, read_be16(packet->bytes), now_ns) : NULL;
 	if (!channel || !turn_marks_of(packet, &marks) ||
-		turn_peer_check(s, channel->relay, &channel->peer, true, now_ns) != STUN_OK)
+		turn_peer_check(s, channel->relay, &channel->peer, true, now_ns) != STUN_OK ||
+		!turn_police(s, a, TURN_TO_PEER, now_ns, len))
 		return;
 	a->sent.packets++;
 	a->sent.bytes += len;

@@ -21,6 +21,12 @@ bool turn_marks_of(const struct turn_packet *packet, struct turn_marks *out)
 	return packet->ttl > 1;
 }
 
+bool turn_police(const struct turn_server *s, const struct allocation *a,
+	enum turn_direction direction, uint64_t now_ns, size_t len)
+{
+	return s->effects.police(s->effects.context, a, direction, now_ns, len);
+}
+
 static void send_channel_data(struct turn_server *s, const struct alloc_channel *channel,
 	const struct turn_packet *packet, struct turn_marks marks)
 {
@@ -82,7 +88,8 @@ void turn_server_from_peer(struct turn_server *s, uint64_t now_ns, struct alloc_
 	if (!alloc_find_permission(relay, peer, now_ns) ||
 		turn_peer_check(s, relay, peer, true, now_ns) != STUN_OK)
 		return;
-	if (!turn_marks_of(packet, &marks))
+	if (!turn_marks_of(packet, &marks) ||
+		!turn_police(s, relay->allocation, TURN_TO_CLIENT, now_ns, packet->len))
 		return;
 	relay->allocation->received.packets++;
 	relay->allocation->received.bytes += packet->len;

@@ -14,6 +14,8 @@ struct turn_marks {
 	bool dont_fragment;
 };
 
+enum turn_direction { TURN_TO_PEER, TURN_TO_CLIENT };
+
 struct turn_effects {
 	void *context;
 
@@ -39,6 +41,11 @@ struct turn_effects {
 	void (*revoke_permission)(void *context, struct alloc_permission *permission);
 	void (*grant_channel)(void *context, struct alloc_channel *channel);
 	void (*revoke_channel)(void *context, struct alloc_channel *channel);
+
+	/* The bandwidth limit: may `len` bytes of data go? They are paid for if they may; otherwise
+	 * they are counted and nothing is sent. */
+	bool (*police)(void *context, const struct allocation *allocation,
+		enum turn_direction direction, uint64_t now_ns, size_t len);
 };
 
 #define TURN_HEAD_MAX 1024

@@ -26,7 +26,8 @@ void turn_on_send(
 	if (peer.port == 0 || !alloc_find_permission(relay, &peer, now_ns))
 		return;
 	if (turn_peer_check(s, relay, &peer, true, now_ns) != STUN_OK ||
-		!turn_marks_of(packet, &marks))
+		!turn_marks_of(packet, &marks) ||
+		!turn_police(s, req->allocation, TURN_TO_PEER, now_ns, data.len))
 		return;
 	marks.dont_fragment = wants_dont_fragment(req, relay);
 	req->allocation->sent.packets++;

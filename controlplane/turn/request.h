@@ -76,5 +76,9 @@ void turn_note_peer(const struct turn_request *req, const struct tp_addr *peer);
 /* Behind a 1:1 NAT: the peer as clients name it. */
 struct tp_addr turn_peer_outward(const struct turn_server *s, const struct tp_addr *peer);
 
+/* The bandwidth limit is asked last, when nothing else keeps the data from going. */
+bool turn_police(const struct turn_server *s, const struct allocation *a,
+	enum turn_direction direction, uint64_t now_ns, size_t len);
+
 /* The marks of a relayed packet. False: its hops are used up, it is not relayed. */
 bool turn_marks_of(const struct turn_packet *packet, struct turn_marks *out);

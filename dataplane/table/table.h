@@ -123,6 +123,21 @@ void tp_table_set_peer_hop(struct tp_table *table, uint32_t slot, uint16_t peer_
 void tp_table_set_relay(
 	struct tp_table *table, uint32_t slot, unsigned int family, struct tp_relay_ref relay);
 
+/*
+ * The bandwidth limit of every allocation, each direction by itself: bits a second of application
+ * data, TP_BANDWIDTH_MIN to TP_BANDWIDTH_MAX; 0 = none. To be set before flows name policers.
+ */
+#define TP_BANDWIDTH_MIN UINT64_C(2000)
+#define TP_BANDWIDTH_MAX UINT64_C(100000000000)
+void tp_table_set_bandwidth(struct tp_table *table, uint64_t bits_per_s);
+
+/* The policer begins anew, for another allocation. */
+void tp_table_reset_policer(struct tp_table *table, uint32_t policer);
+
+/* May `len` bytes of data go by the slow path? The readers of the table ask the same policer. */
+bool tp_table_police(const struct tp_table *table, uint32_t policer, enum tp_direction direction,
+	uint64_t now_ns, uint32_t len);
+
 /* What was counted for the flow since it was published. */
 struct tp_flow_counters tp_table_counters(const struct tp_table *table, uint32_t slot);
 

@@ -240,10 +240,19 @@ static void choose_settings(struct world *w, uint8_t choice)
 		w->relays[w->settings.relays_count++].address = addr("[2a00:1::1]:0");
 }
 
+static bool police(void *context, const struct allocation *allocation,
+	enum turn_direction direction, uint64_t now_ns, size_t len)
+{
+	MUST(len <= UINT16_MAX);
+	return flows_police(((struct world *)context)->flows, allocation,
+		direction == TURN_TO_PEER ? TP_CLIENT_TO_PEER : TP_PEER_TO_CLIENT, now_ns,
+		(uint32_t)len);
+}
+
 void world_begin(struct world *w, uint8_t choice)
 {
 	const struct turn_effects effects = {w, send_client, send_peer, open_relay, close_relay,
-		grant_permission, revoke_permission, grant_channel, revoke_channel};
+		grant_permission, revoke_permission, grant_channel, revoke_channel, police};
 	char error[128];
 
 	memset(w, 0, sizeof(*w));
@@ -253,6 +262,8 @@ void world_begin(struct world *w, uint8_t choice)
 	choose_settings(w, choice);
 	make_clients(w);
 	make_table(w, choice & 16 ? 1 : 128);
+	if (choice % 3 == 0)
+		flows_set_bandwidth(w->flows, 64000);
 	w->auth = the_auth();
 	MUST(policy_new(&w->policy) == 0);
 	MUST(policy_add_rule(w->policy, false, "8.8.9.0/24", error) == 0);

@@ -65,6 +65,7 @@
 	"  allocations_per_user: 20\n"                                                               \
 	"  permissions_per_allocation: 128\n"                                                        \
 	"  channels_per_allocation: 32\n"                                                            \
+	"  bandwidth_per_allocation: 8 Mbit/s\n"                                                     \
 	"  unauthenticated_replies_per_source: 50/s\n"                                               \
 	"  lifetime_default: 601 s\n"                                                                \
 	"  lifetime_max: 2 h\n"                                                                      \
@@ -302,8 +303,15 @@ static const struct {
 	{BASE "limits: {unauthenticated_replies_per_source: 500}\n",
 		"5:46: limits.unauthenticated_replies_per_source: \"500\" has no unit, write "
 		"500/s"},
-	{BASE "limits: {bandwidth_per_allocation: 8 Mbit/s}\n",
-		"5:10: limits.bandwidth_per_allocation: is not implemented yet"},
+	{BASE "limits: {bandwidth_per_allocation: 8000000}\n",
+		"5:36: limits.bandwidth_per_allocation: \"8000000\" has no unit, write 8000000 kbit/s"},
+	{BASE "limits: {bandwidth_per_allocation: 8 MB/s}\n",
+		"5:36: limits.bandwidth_per_allocation: \"8 MB/s\" is not a bandwidth in bit/s, kbit/s, "
+		"Mbit/s or Gbit/s, expected 2 kbit/s to 100000000 kbit/s"},
+	{BASE "limits: {bandwidth_per_allocation: 1999 bit/s}\n",
+		"5:36: limits.bandwidth_per_allocation: \"1999 bit/s\" is out of range, expected 2 kbit"},
+	{BASE "limits: {bandwidth_per_allocation: 101 Gbit/s}\n",
+		"5:36: limits.bandwidth_per_allocation: \"101 Gbit/s\" is out of range"},
 	{BASE "limits: {channels_per_allocation: 4097}\n",
 		"5:35: limits.channels_per_allocation: \"4097\" is out of range"},
 
@@ -440,6 +448,7 @@ static void test_defaults(void **state)
 	assert_int_equal(c->turn.permissions_per_allocation, 256);
 	assert_int_equal(c->turn.channels_per_allocation, 64);
 	assert_int_equal(c->turn.unauthenticated_replies_per_source, 500);
+	assert_int_equal(c->bandwidth_per_allocation, 0);
 	assert_true(c->turn.lifetime_default_ns == 600 * TP_NS_PER_S);
 	assert_true(c->turn.lifetime_max_ns == 3600 * TP_NS_PER_S);
 	assert_true(c->turn.permission_lifetime_ns == 300 * TP_NS_PER_S);
@@ -539,6 +548,7 @@ static void test_everything_given(void **state)
 	assert_int_equal(c->turn.permissions_per_allocation, 128);
 	assert_int_equal(c->turn.channels_per_allocation, 32);
 	assert_int_equal(c->turn.unauthenticated_replies_per_source, 50);
+	assert_int_equal(c->bandwidth_per_allocation, 8000000);
 	assert_true(c->turn.lifetime_default_ns == 601 * TP_NS_PER_S);
 	assert_true(c->turn.lifetime_max_ns == 7200 * TP_NS_PER_S);
 	assert_true(c->turn.channel_lifetime_ns == 600 * TP_NS_PER_S);

@@ -1,6 +1,7 @@
 /* flows/: the table says what alloc/ says, after anything. The routes are made up here. */
 #include "base/clock.h"
 #include "controlplane/flows/flows.h"
+#include "controlplane/flows/policers.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -11,6 +12,7 @@
 
 #define SECOND   TP_NS_PER_S
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define POLICERS 64 /* how many the table has */
 
 /* Stands in for route/: everybody who follows, and a next hop that the remote's last byte tells. */
 static LIST_HEAD(, route_user) followers = LIST_HEAD_INITIALIZER(followers);
@@ -84,7 +86,7 @@ static void build_behind(struct world *w, uint32_t capacity, const bool translat
 	*w = (struct world){.now_ns = tp_clock_now_ns()};
 	w->addresses[0] = addr("192.0.2.1", 0);
 	w->addresses[1] = addr("2001:db8::1", 0);
-	assert_int_equal(tp_shape_init(capacity, 1, 64, &shape), 0);
+	assert_int_equal(tp_shape_init(capacity, 1, POLICERS, &shape), 0);
 	assert_int_equal(tp_memory_create_plain(&shape, &w->memory), 0);
 	assert_int_equal(tp_table_create(&w->memory, 0x4fff, &w->table), 0);
 	assert_int_equal(flows_new(w->table, NULL, &w->flows), 0);
@@ -112,7 +114,9 @@ static void tear_down(struct world *w)
 	tp_memory_destroy_plain(&w->memory);
 }
 
-static struct alloc_relay *allocate(struct world *w, int client_family, int relay_family)
+/* The allocation is there whatever becomes of its relay. */
+static int try_to_allocate(
+	struct world *w, int client_family, int relay_family, struct alloc_relay **out)
 {
 	struct auth_identity identity = {.username = "alice", .username_len = 5};
 	struct alloc_tuple tuple = {.transport = ALLOC_UDP};
@@ -126,8 +130,25 @@ static struct alloc_relay *allocate(struct world *w, int client_family, int rela
 	assert_int_equal(alloc_add_relay(a, relay_family == TP_IPV6, PORTS_ANY,
 				 w->now_ns + 600 * SECOND, &relay),
 		0);
-	assert_int_equal(flows_open_relay(w->flows, relay), 0);
+	*out = relay;
+	return flows_open_relay(w->flows, relay);
+}
+
+static struct alloc_relay *allocate(struct world *w, int client_family, int relay_family)
+{
+	struct alloc_relay *relay;
+
+	assert_int_equal(try_to_allocate(w, client_family, relay_family, &relay), 0);
 	return relay;
+}
+
+static int open_one_more(struct world *w)
+{
+	struct alloc_relay *relay;
+	int err = try_to_allocate(w, TP_IPV4, TP_IPV4, &relay);
+
+	alloc_delete(relay->allocation);
+	return err;
 }
 
 static struct alloc_permission *permit(
@@ -591,6 +612,91 @@ static void test_traffic(void **state)
 	tear_down(&w);
 }
 
+static uint32_t policer_of(const struct world *w, enum tp_flow_kind kind)
+{
+	struct tp_flow_spec spec = {0};
+
+	find(w, kind, &spec);
+	return spec.policer;
+}
+
+/* With a limit every flow of an allocation names its policer, and the sockets ask the same one. */
+static void test_policer_of_flows(void **state)
+{
+	struct tp_addr peer = addr("203.0.113.7", 9000);
+	struct alloc_relay *relay;
+	struct world w;
+
+	for (uint64_t rate = 0; rate <= 64000; rate += 64000) {
+		uint32_t want = rate ? 1 : 0;
+
+		build(&w, 64);
+		flows_set_bandwidth(w.flows, rate);
+		relay = allocate(&w, TP_IPV4, TP_IPV4);
+		permit(&w, relay, &peer, 300);
+		bind_channel(&w, relay, 0x4000, &peer, 600);
+		for (unsigned kind = TP_FLOW_CHANNEL; kind <= TP_FLOW_CLIENT; kind++)
+			assert_int_equal(policer_of(&w, kind), want);
+		assert_int_equal(audit(&w), 0);
+		assert_true(flows_police(
+			w.flows, relay->allocation, TP_CLIENT_TO_PEER, w.now_ns, 1000));
+		assert_int_equal(
+			flows_police(w.flows, relay->allocation, TP_CLIENT_TO_PEER, w.now_ns, 1),
+			!rate);
+		assert_int_equal(
+			tp_table_police(w.table, want, TP_CLIENT_TO_PEER, w.now_ns, 1), !rate);
+		assert_true(flows_police(
+			w.flows, relay->allocation, TP_PEER_TO_CLIENT, w.now_ns, 1000));
+		tear_down(&w);
+	}
+}
+
+/* Numbers stay few, are never shared, rest with their flows, and begin anew. */
+static void test_policer_numbers(void **state)
+{
+	struct alloc_relay *relays[POLICERS], *late;
+	struct policers policers;
+	struct policer *one, *two, *three;
+	struct world w;
+
+	build(&w, 64);
+	flows_set_bandwidth(w.flows, 64000);
+	for (uint32_t i = 0; i < POLICERS; i++) {
+		relays[i] = allocate(&w, TP_IPV4, TP_IPV4);
+		assert_true(flows_police(
+			w.flows, relays[i]->allocation, TP_CLIENT_TO_PEER, w.now_ns, 1000));
+		assert_false(flows_police(
+			w.flows, relays[i]->allocation, TP_CLIENT_TO_PEER, w.now_ns, 1));
+	}
+	assert_int_equal(audit(&w), 0);
+	assert_int_equal(open_one_more(&w), -ENOSPC);
+	assert_int_equal(audit(&w), 0);
+	/* A full house: better a number that rests than no allocation. */
+	alloc_delete(relays[2]->allocation);
+	late = allocate(&w, TP_IPV4, TP_IPV4);
+	assert_true(flows_police(w.flows, late->allocation, TP_CLIENT_TO_PEER, w.now_ns, 1000));
+	assert_int_equal(audit(&w), 0);
+	tear_down(&w);
+
+	policers_init(&policers, 4);
+	one = policers_take(&policers, 0);
+	assert_int_equal(one->number, 1);
+	policers_give(&policers, one, 0);
+	two = policers_take(&policers, TP_REST_NS - 1);
+	assert_int_equal(two->number, 2);
+	one = policers_take(&policers, TP_REST_NS);
+	assert_int_equal(one->number, 1);
+	three = policers_take(&policers, TP_REST_NS);
+	assert_int_equal(three->number, 3);
+	assert_null(policers_take(&policers, 9 * TP_REST_NS));
+	policers_give(&policers, two, 9 * TP_REST_NS);
+	policers_give(&policers, one, 9 * TP_REST_NS + 1);
+	assert_ptr_equal(policers_take(&policers, 9 * TP_REST_NS), two);
+	policers_give(&policers, two, 0);
+	policers_give(&policers, three, 0);
+	policers_clear(&policers);
+}
+
 static void spoil_expiry(struct world *w, uint32_t slot, const struct tp_flow_spec *spec)
 {
 	tp_table_set_expiry(w->table, slot, spec->expires_ns + 3600 * SECOND);
@@ -817,6 +923,7 @@ static void test_random(void **state)
 
 	/* Too small on purpose: missing flows come and go. */
 	build(&p.world, 128);
+	flows_set_bandwidth(p.world.flows, 64000);
 	for (int i = 0; i < 10000; i++) {
 		play_once(&p);
 		if (tp_table_unplaced(p.world.table) > most_missing)
@@ -844,6 +951,8 @@ int main(void)
 		cmocka_unit_test(test_ports),
 		cmocka_unit_test(test_missing_and_back),
 		cmocka_unit_test(test_traffic),
+		cmocka_unit_test(test_policer_of_flows),
+		cmocka_unit_test(test_policer_numbers),
 		cmocka_unit_test(test_audit_finds),
 		cmocka_unit_test(test_random),
 	};

@@ -585,6 +585,57 @@ static void rules_that_change_end_what_they_forbid(void **state) /* P22 */
 	world_end();
 }
 
+/* The bandwidth limit */
+
+static bool peer_sends(struct client *c, const char *peer, size_t len)
+{
+	uint8_t bytes[64 + TURN_PACKET_ROOM] = {0};
+	struct turn_packet packet = {bytes, len, 64, 0};
+	struct tp_addr from = addr(peer);
+	size_t before = w.book.to_client;
+
+	turn_server_from_peer(w.server, w.now.mono_ns, relay_of(c, &from), &from, &packet);
+	return w.book.to_client > before;
+}
+
+static void what_is_over_the_limit_ends_here(void **state)
+{
+	struct client c = client(1000, "alice");
+	const struct allocation *a;
+
+	(void)state;
+	for (int over = 0; over < 2; over++) {
+		world_begin(V4, usual);
+		allocate(&c);
+		a = allocation_of(&c);
+		WANT("bind", bind_channel(&c, 0x4000, P1), 0);
+		WANT("permit", permit(&c, P2), 0);
+		w.book.over_limit = over;
+		/* What nobody granted is not asked about: it must not use up the others' share. */
+		send_to(&c, "8.8.8.9:1");
+		send_channel(&c, "\x40\1\0\2hi", 6);
+		peer_sends(&c, "8.8.8.9:1", 5);
+		WANT("asked", w.book.policed, 0);
+
+		WANT("ChannelData", send_channel(&c, "\x40\0\0\2hi", 6), !over);
+		WANT("its data, not its header", w.book.policed_len, 2);
+		WANT("direction", w.book.policed_direction, TURN_TO_PEER);
+		WANT("Send", send_to(&c, P2), !over);
+		WANT("direction", w.book.policed_direction, TURN_TO_PEER);
+		WANT("asked", w.book.policed, 2);
+		WANT("a channel's peer", peer_sends(&c, P1, 7), !over);
+		WANT("its data", w.book.policed_len, 7);
+		WANT("direction", w.book.policed_direction, TURN_TO_CLIENT);
+		WANT("another peer", peer_sends(&c, P2, 9), !over);
+		WANT("its data", w.book.policed_len, 9);
+		WANT("asked once each", w.book.policed, 4);
+		WANT("counted", a->sent.packets, over ? 0 : 2);
+		WANT("counted", a->received.packets, over ? 0 : 2);
+		WANT("counted", a->received.bytes, over ? 0 : 16);
+		world_end();
+	}
+}
+
 /* ICMP */
 
 static const struct {
@@ -687,6 +738,7 @@ int main(void)
 		cmocka_unit_test(relay_to_relay),
 		cmocka_unit_test(behind_a_1_to_1_nat),
 		cmocka_unit_test(rules_that_change_end_what_they_forbid),
+		cmocka_unit_test(what_is_over_the_limit_ends_here),
 		cmocka_unit_test(icmp_errors),
 		cmocka_unit_test(icmp_is_limited_and_changes_nothing),
 	};

@@ -103,6 +103,19 @@ static void revoke_channel(void *context, struct alloc_channel *channel)
 	((struct notebook *)context)->channels -= channel->flows ? 1 : 0;
 }
 
+static bool police(void *context, const struct allocation *allocation,
+	enum turn_direction direction, uint64_t now_ns, size_t len)
+{
+	struct notebook *book = context;
+
+	assert_non_null(allocation);
+	assert_true(now_ns == w.now.mono_ns);
+	book->policed++;
+	book->policed_len = len;
+	book->policed_direction = direction;
+	return !book->over_limit;
+}
+
 struct tp_addr addr(const char *text)
 {
 	struct tp_addr a;
@@ -120,7 +133,8 @@ void world_begin(int families, struct turn_settings settings)
 		.users_count = 2,
 		.nonce_lifetime_ns = 600 * TP_NS_PER_S};
 	const struct turn_effects effects = {&w.book, send_client, send_peer, open_relay,
-		close_relay, grant_permission, revoke_permission, grant_channel, revoke_channel};
+		close_relay, grant_permission, revoke_permission, grant_channel, revoke_channel,
+		police};
 	struct turn_relay_address relays[2] = {0};
 	char error[128];
 

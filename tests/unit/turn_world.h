@@ -43,6 +43,12 @@ struct notebook {
 	size_t opened;
 	int fail_opens; /* how many of the next ones */
 	int fail_with;
+
+	/* Above the bandwidth limit: nothing may go. What was asked: */
+	bool over_limit;
+	size_t policed;
+	size_t policed_len;
+	enum turn_direction policed_direction;
 };
 
 extern struct world {
