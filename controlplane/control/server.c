@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/unix.h"
 
 #include <errno.h>
 #include <event2/buffer.h>
@@ -13,7 +14,6 @@
 #include <event2/listener.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -224,45 +224,6 @@ static void on_pause_end(evutil_socket_t fd, short what, void *arg)
 	evconnlistener_enable(((struct server *)arg)->listener);
 }
 
-static int socket_address(const char *path, struct sockaddr_un *out)
-{
-	*out = (struct sockaddr_un){.sun_family = AF_UNIX};
-	if (strlen(path) >= sizeof(out->sun_path))
-		return -ENAMETOOLONG;
-	memcpy(out->sun_path, path, strlen(path) + 1);
-	return 0;
-}
-
-/* Is the file a socket that nobody listens on any more? */
-static bool is_stale(const struct sockaddr_un *sun)
-{
-	TP_AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct stat st;
-
-	if (fd < 0 || lstat(sun->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
-		return false;
-	return connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) < 0 && errno == ECONNREFUSED;
-}
-
-/* 0660 from the first moment: changing it later would follow a link that somebody put there. */
-static int bind_protected(int fd, const struct sockaddr_un *sun)
-{
-	mode_t before = umask(0117);
-	int err = bind(fd, (const struct sockaddr *)sun, sizeof(*sun)) < 0 ? -errno : 0;
-
-	umask(before);
-	return err;
-}
-
-static int bind_path(int fd, const struct sockaddr_un *sun)
-{
-	int err = bind_protected(fd, sun);
-
-	if (err != -EADDRINUSE || !is_stale(sun))
-		return err;
-	return unlink(sun->sun_path) < 0 ? -errno : bind_protected(fd, sun);
-}
-
 static gid_t find_group(const char *name)
 {
 	const struct group *group = name ? getgrnam(name) : NULL;
@@ -287,28 +248,10 @@ static int give_to_group(const struct server *server)
 	return 0;
 }
 
-static int make_parent(const char *path)
-{
-	char copy[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
-
-	snprintf(copy, sizeof(copy), "%s", path);
-	return mkdir(dirname(copy), 0755) < 0 && errno != EEXIST ? -errno : 0;
-}
-
 static int open_socket(struct server *server)
 {
-	struct sockaddr_un sun;
-	int err;
+	int err = tp_unix_bind(server->path, SOCK_STREAM, 0660, &server->fd);
 
-	err = socket_address(server->path, &sun);
-	if (err == 0)
-		err = make_parent(server->path);
-	if (err < 0)
-		return err;
-	server->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (server->fd < 0)
-		return -errno;
-	err = bind_path(server->fd, &sun);
 	if (err < 0)
 		return err;
 	server->bound = true;

@@ -66,8 +66,7 @@ struct tp_hello {
  * `reason`: -EPERM, whoever listens is neither root nor `service_uid`.
  * hello: `held` are the tables that the workers have mapped, NULL: none.
  */
-int tp_link_connect(
-	const char *path, uint32_t service_uid, int *fd, char reason[TP_REASON_SIZE]);
+int tp_link_connect(const char *path, uint32_t service_uid, int *fd, char reason[TP_REASON_SIZE]);
 int tp_link_hello(int fd, const struct tp_hello *hello, const struct tp_tables *held);
 int tp_link_state(int fd, const struct tp_hello *hello);
 
@@ -85,16 +84,16 @@ int tp_link_answer(int fd, struct tp_tables *out, char reason[TP_REASON_SIZE]);
  * fd: readable when tp_link_next() has something to tell.
  */
 struct tp_link;
-int tp_link_listen(const char *path, uint32_t service_uid, struct tp_link **out,
-	char reason[TP_REASON_SIZE]);
+int tp_link_listen(
+	const char *path, uint32_t service_uid, struct tp_link **out, char reason[TP_REASON_SIZE]);
 int tp_link_fd(const struct tp_link *link);
 
 enum tp_link_event {
 	TP_LINK_NOTHING, /* more to tell */
-	TP_LINK_HELLO,   /* *hello is set, and *offered: the caller's to close, not mapped yet; answer
-			    with tables, same or refuse */
-	TP_LINK_STATE,   /* *hello: interfaces only */
-	TP_LINK_LOST,    /* the one whose HELLO was answered is gone */
+	TP_LINK_HELLO, /* *hello is set, and *offered: the caller's to close, not mapped yet; answer
+			  with tables, same or refuse */
+	TP_LINK_STATE, /* *hello: interfaces only */
+	TP_LINK_LOST,  /* the one whose HELLO was answered is gone */
 };
 
 /* Call it until it says NOTHING. */

@@ -19,7 +19,7 @@ int tp_shape_init(uint32_t capacity, uint32_t workers, uint32_t allocations, str
 {
 	uint32_t slots;
 
-	if (capacity == 0 || capacity > CAPACITY_MAX || workers == 0 || allocations == UINT32_MAX)
+	if (capacity == 0 || capacity > CAPACITY_MAX || workers == 0 || allocations > CAPACITY_MAX)
 		return -EINVAL;
 	if (capacity < CAPACITY_MIN)
 		capacity = CAPACITY_MIN;

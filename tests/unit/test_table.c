@@ -142,7 +142,7 @@ static void test_shape(void **state)
 		assert_true(shape.capacity >= rows[i].capacity);
 	}
 	assert_int_equal(tp_shape_init(8, 0, 1, &shape), -EINVAL);
-	assert_int_equal(tp_shape_init(8, 1, UINT32_MAX, &shape), -EINVAL);
+	assert_int_equal(tp_shape_init(8, 1, (UINT32_C(1) << 26) + 1, &shape), -EINVAL);
 }
 
 static void test_publish_and_read(void **state)
