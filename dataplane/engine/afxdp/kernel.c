@@ -1,0 +1,195 @@
+/*
+ * Ways through the kernel's stack, for what rarely goes there: packets that turned out to be the
+ * control plane's, and frames out of an interface where the worker has no queue. One call a burst.
+ * Each worker has its own sockets; opened as root, used without privileges.
+ */
+#include "afxdp.h"
+
+#include "dataplane/core/checksum.h"
+
+#include <errno.h>
+#include <linux/if_packet.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* In <linux/in6.h>, which does not go together with <netinet/in.h>. */
+#ifndef IPV6_HDRINCL
+#define IPV6_HDRINCL 36
+#endif
+
+struct burst {
+	int fd;
+	unsigned int count;
+	struct mmsghdr messages[TP_BURST];
+	struct iovec parts[TP_BURST];
+	union {
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} to[TP_BURST];
+};
+
+struct afxdp_messages {
+	struct burst raw4, raw6;
+	struct burst packet[TP_INTERFACES_MAX];
+};
+
+int afxdp_kernel_open(struct afxdp_kernel *k)
+{
+	const int on = 1;
+
+	k->messages = calloc(1, sizeof(*k->messages));
+	if (!k->messages)
+		return -ENOMEM;
+	k->raw4 = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+	if (k->raw4 < 0)
+		return -errno;
+	k->raw6 = socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+	if (k->raw6 < 0)
+		return errno == EAFNOSUPPORT ? 0 : -errno;
+	if (setsockopt(k->raw6, IPPROTO_IPV6, IPV6_HDRINCL, &on, sizeof(on)) != 0)
+		return -errno;
+	return 0;
+}
+
+int afxdp_kernel_open_packet(struct afxdp_kernel *k, uint32_t interface, uint32_t ifindex)
+{
+	const struct sockaddr_ll at = {.sll_family = AF_PACKET, .sll_ifindex = (int)ifindex};
+	const int on = 1;
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0); /* 0: receives nothing */
+
+	if (fd < 0)
+		return -errno;
+	if (bind(fd, (const void *)&at, sizeof(at)) != 0) {
+		int err = -errno;
+
+		close(fd);
+		return err;
+	}
+	setsockopt(fd, SOL_PACKET, PACKET_QDISC_BYPASS, &on, sizeof(on));
+	k->packet[interface] = fd;
+	return 0;
+}
+
+void afxdp_kernel_close(struct afxdp_kernel *k)
+{
+	if (k->raw4 >= 0)
+		close(k->raw4);
+	if (k->raw6 >= 0)
+		close(k->raw6);
+	for (size_t i = 0; i < TP_INTERFACES_MAX; i++) {
+		if (k->packet[i] >= 0)
+			close(k->packet[i]);
+	}
+	free(k->messages);
+}
+
+static void add(struct burst *b, uint8_t *data, size_t len, void *to, socklen_t to_size)
+{
+	b->parts[b->count] = (struct iovec){data, len};
+	b->messages[b->count].msg_hdr = (struct msghdr){
+		.msg_name = to,
+		.msg_namelen = to_size,
+		.msg_iov = &b->parts[b->count],
+		.msg_iovlen = 1,
+	};
+	b->count++;
+}
+
+/* What the socket does not take at once is lost; a message that it refuses costs no other. */
+static uint32_t send_all(int fd, struct burst *b)
+{
+	uint32_t sent = 0, at = 0;
+
+	while (at < b->count) {
+		int n = sendmmsg(fd, b->messages + at, b->count - at, MSG_DONTWAIT);
+
+		if (n > 0) {
+			sent += (uint32_t)n;
+			at += (uint32_t)n;
+		} else {
+			at++;
+		}
+	}
+	b->count = 0;
+	return sent;
+}
+
+/*
+ * A socket that includes the header sends it with a new checksum, so a wrong one has to end here,
+ * as it would have in the kernel.
+ */
+static bool is_intact(const uint8_t *l3)
+{
+	uint32_t sum = 0;
+
+	for (int i = 0; i < TP_IPV4_LEN; i += 4)
+		sum += tp_sum_words(tp_get32(l3 + i));
+	return tp_sum_fold(sum) == 0xffff;
+}
+
+static void add4(struct burst *b, uint8_t *l3)
+{
+	const struct tp_ipv4 *ip = (const void *)l3;
+	struct sockaddr_in *to = &b->to[b->count].v4;
+
+	*to = (struct sockaddr_in){.sin_family = AF_INET};
+	to->sin_addr.s_addr = tp_get32(&ip->destination);
+	add(b, l3, tp_from_be16(ip->len), to, sizeof(*to));
+}
+
+static void add6(struct burst *b, uint8_t *l3)
+{
+	const struct tp_ipv6 *ip = (const void *)l3;
+	struct sockaddr_in6 *to = &b->to[b->count].v6;
+
+	*to = (struct sockaddr_in6){.sin6_family = AF_INET6};
+	memcpy(&to->sin6_addr, ip->destination, sizeof(to->sin6_addr));
+	add(b, l3, (size_t)TP_IPV6_LEN + tp_from_be16(ip->payload_len), to, sizeof(*to));
+}
+
+/* Steering and core agree that this is UDP in whole, hence the lengths are right. */
+static uint32_t add_ip(struct afxdp_kernel *k, const struct tp_packet *pkt)
+{
+	const struct tp_ethernet *ethernet = (const void *)pkt->data;
+	const struct tp_vlan *vlan = (const void *)(pkt->data + TP_ETHERNET_LEN);
+	uint8_t *l3 = pkt->data + TP_ETHERNET_LEN;
+	tp_be16 type = ethernet->type;
+
+	if (tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_VLAN)) ||
+		tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_QINQ))) {
+		type = vlan->type;
+		l3 += TP_VLAN_LEN;
+	}
+	if (tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV6)))
+		add6(&k->messages->raw6, l3);
+	else if (tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV4)) && is_intact(l3))
+		add4(&k->messages->raw4, l3);
+	else
+		return 1; /* nothing that the kernel would take: its end, as it would be there */
+	return 0;
+}
+
+uint32_t afxdp_kernel_pass(struct afxdp_kernel *k, const struct tp_packet *pkts, uint32_t count)
+{
+	uint32_t taken = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		taken += add_ip(k, &pkts[i]);
+	return taken + send_all(k->raw4, &k->messages->raw4) +
+	       send_all(k->raw6, &k->messages->raw6);
+}
+
+void afxdp_kernel_send(struct afxdp_kernel *k, uint32_t interface, const struct tp_packet *pkt)
+{
+	if (k->packet[interface] >= 0)
+		add(&k->messages->packet[interface], pkt->data, (size_t)(pkt->end - pkt->data),
+			NULL, 0);
+}
+
+uint32_t afxdp_kernel_flush(struct afxdp_kernel *k, uint32_t interface)
+{
+	return send_all(k->packet[interface], &k->messages->packet[interface]);
+}
