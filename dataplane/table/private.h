@@ -15,6 +15,15 @@ struct slot_note {
 	uint8_t state;   /* enum slot_state */
 };
 
+/* Counts of resting slots: of all, and of those at the list's front that all readers have passed
+ * or are being waited for to pass. */
+struct readers {
+	uint64_t *epochs; /* of each worker, when the waiting began */
+	uint32_t resting, passed, awaited;
+	bool awaiting;
+	bool absent; /* nobody reads: nobody is waited for */
+};
+
 struct tp_table {
 	struct tp_memory memory;
 	struct tp_config *config;
@@ -29,8 +38,12 @@ struct tp_table {
 	uint32_t slots;
 	uint32_t live;
 	uint32_t rest_first, rest_last;
+	struct readers readers;
 	struct tp_hash_key label_key;
 };
+
+/* readers.c: begins to wait for the readers of what rests, or looks whether they have passed. */
+void tp_readers_watch(struct tp_table *table);
 
 /* record.c: between the writer's words and the record's. */
 

@@ -56,9 +56,10 @@ int tp_table_create(const struct tp_memory *memory, uint16_t channel_max, struct
 {
 	TP_AUTO_FREE struct tp_table *table = calloc(1, sizeof(*table));
 	TP_AUTO_FREE struct slot_note *notes = NULL;
+	TP_AUTO_FREE uint64_t *epochs = calloc(memory->shape.workers, sizeof(*epochs));
 	int err;
 
-	if (!table)
+	if (!table || !epochs)
 		return -ENOMEM;
 	table->memory = *memory;
 	table->rest_first = table->rest_last = NO_SLOT;
@@ -76,6 +77,7 @@ int tp_table_create(const struct tp_memory *memory, uint16_t channel_max, struct
 	table->config->magic = TP_MAGIC;
 	tp_table_enable(table, true);
 	table->notes = TP_TAKE(notes);
+	table->readers.epochs = TP_TAKE(epochs);
 	*out = TP_TAKE(table);
 	return 0;
 }
@@ -86,6 +88,7 @@ void tp_table_destroy(struct tp_table *table)
 		return;
 	explicit_bzero(&table->label_key, sizeof(table->label_key));
 	free(table->notes);
+	free(table->readers.epochs);
 	free(table);
 }
 
@@ -290,6 +293,7 @@ static void let_rest(struct tp_table *table, uint32_t slot, uint64_t now_ns)
 	else
 		table->notes[table->rest_last].next = slot;
 	table->rest_last = slot;
+	table->readers.resting++;
 }
 
 struct tp_flow_counters tp_table_retire(struct tp_table *table, uint32_t slot, uint64_t now_ns)
@@ -305,17 +309,25 @@ struct tp_flow_counters tp_table_retire(struct tp_table *table, uint32_t slot, u
 	return last;
 }
 
+static void end_first_rest(struct tp_table *table)
+{
+	struct slot_note *note = &table->notes[table->rest_first];
+
+	note->state = SLOT_FREE;
+	table->rest_first = note->next;
+	if (table->rest_first == NO_SLOT)
+		table->rest_last = NO_SLOT;
+	table->readers.resting--;
+	table->readers.passed--;
+	table->readers.awaited--;
+}
+
 void tp_table_sweep(struct tp_table *table, uint64_t now_ns)
 {
-	while (table->rest_first != NO_SLOT) {
-		struct slot_note *note = &table->notes[table->rest_first];
-
-		if (now_ns < note->due_ns)
-			return;
-		note->state = SLOT_FREE;
-		table->rest_first = note->next;
-	}
-	table->rest_last = NO_SLOT;
+	if (table->readers.resting > 0)
+		tp_readers_watch(table);
+	while (table->readers.passed > 0 && now_ns >= table->notes[table->rest_first].due_ns)
+		end_first_rest(table);
 }
 
 uint32_t tp_table_live(const struct tp_table *table)

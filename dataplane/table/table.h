@@ -1,7 +1,8 @@
 /*
  * The shared tables, writer's side (dataplane/core/flow.h has the layout and the reader's rules).
- * One thread writes; readers are BPF programs and workers, which this side never waits for: a
- * retired slot rests for TP_REST_NS before tp_table_sweep() frees it. Nothing here blocks.
+ * One thread writes; readers are BPF programs and workers, whom it never stops to wait for: a
+ * retired slot rests for TP_REST_NS, and until each polling worker was seen between two bursts,
+ * before tp_table_sweep() frees it. Nothing here blocks but tp_memory_reclaim().
  *
  * Errors are 0 or -errno; results come by the last parameter and are untouched on failure.
  */
@@ -55,6 +56,13 @@ struct tp_memory {
 	void *regions[TP_REGIONS];
 	const char *kind; /* "plain", "maps", "huge pages", "pages": for people */
 };
+
+/*
+ * Takes back memory out of which workers may still relay: hides the tables, waits until every
+ * worker is past what it had seen, zeroes all but the workers' counters. -ETIMEDOUT: one does not
+ * move; the tables stay hidden and as they were. Blocks at most so long.
+ */
+int tp_memory_reclaim(const struct tp_memory *memory, uint64_t timeout_ns);
 
 /* Plain anonymous memory: for `engine: socket` and tests. */
 int tp_memory_create_plain(const struct tp_shape *shape, struct tp_memory *out);
@@ -145,8 +153,14 @@ struct tp_flow_counters tp_table_counters(const struct tp_table *table, uint32_t
 /* No reader finds the flow once this returns; the slot rests. Returns its last counters. */
 struct tp_flow_counters tp_table_retire(struct tp_table *table, uint32_t slot, uint64_t now_ns);
 
-/* Frees the slots that have rested long enough. Call it now and then; cost: what is due. */
+/*
+ * Frees the slots that have rested long enough and that no polling worker can hold any more: each
+ * was seen between two bursts since. Call it now and then; cost: what is due.
+ */
 void tp_table_sweep(struct tp_table *table, uint64_t now_ns);
+
+/* false: the workers' process is gone, so that none of them is waited for; true when it is back. */
+void tp_table_set_readers(struct tp_table *table, bool present);
 
 uint32_t tp_table_live(const struct tp_table *table); /* flows published and not retired */
 uint32_t tp_table_unplaced(const struct tp_table *table);

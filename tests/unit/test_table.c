@@ -432,6 +432,207 @@ static void test_rest_again(void **state)
 	close_table(&f);
 }
 
+/* Room for one flow is left when slot 3 has been freed. */
+static void fill_but_retire_one(struct fixture *f, uint64_t now)
+{
+	uint32_t slot[8];
+
+	open_table(f, 4);
+	for (uint32_t n = 0; n < 8; n++) {
+		struct tp_flow_spec spec = nth_flow(n);
+
+		assert_int_equal(tp_table_publish(f->table, &spec, &slot[n]), 0);
+	}
+	tp_table_retire(f->table, slot[3], now);
+}
+
+static bool has_room(struct fixture *f)
+{
+	struct tp_flow_spec spec = nth_flow(100);
+	uint32_t slot;
+	int err = tp_table_publish(f->table, &spec, &slot);
+
+	if (err == -ENOSPC)
+		tp_table_forget_unplaced(f->table);
+	return err == 0;
+}
+
+static uint64_t *epoch_of(struct fixture *f, uint32_t worker)
+{
+	struct tp_worker_counters *workers = f->memory.regions[TP_REGION_WORKERS];
+
+	return &workers[worker].epoch;
+}
+
+/* A worker that stopped in the middle of a burst still has what it found there. */
+static void test_a_stopped_worker_is_waited_for(void **state)
+{
+	uint64_t now = 50 * TP_NS_PER_S;
+	struct fixture f;
+
+	fill_but_retire_one(&f, now);
+	*epoch_of(&f, 1) = 7;
+	for (int s = 1; s < 100; s++) {
+		*epoch_of(&f, 0) += 3;
+		tp_table_sweep(f.table, now + s * TP_NS_PER_S);
+		assert_false(has_room(&f));
+	}
+	*epoch_of(&f, 1) = 8;
+	tp_table_sweep(f.table, now + TP_REST_NS - 1);
+	assert_false(has_room(&f));
+	tp_table_sweep(f.table, now + TP_REST_NS);
+	assert_true(has_room(&f));
+	close_table(&f);
+}
+
+/* One who is in another burst by now is past it, even if that one takes long. */
+static void test_a_busy_worker_is_not(void **state)
+{
+	uint64_t now = 50 * TP_NS_PER_S;
+	struct fixture f;
+
+	fill_but_retire_one(&f, now);
+	*epoch_of(&f, 1) = 7;
+	tp_table_sweep(f.table, now + TP_REST_NS);
+	assert_false(has_room(&f));
+	*epoch_of(&f, 1) = 9;
+	tp_table_sweep(f.table, now + TP_REST_NS + 1);
+	assert_true(has_room(&f));
+	close_table(&f);
+}
+
+/* What is retired while an older slot is waited for waits by itself. */
+static void test_each_retirement_has_its_wait(void **state)
+{
+	uint64_t now = 50 * TP_NS_PER_S;
+	struct tp_flow_spec spec = nth_flow(101);
+	struct fixture f;
+	uint32_t slot;
+
+	fill_but_retire_one(&f, now);
+	*epoch_of(&f, 0) = 1;
+	tp_table_sweep(f.table, now);
+	tp_table_retire(f.table, 0, now);
+	*epoch_of(&f, 0) = 3;
+	tp_table_sweep(f.table, now + TP_REST_NS);
+	assert_true(has_room(&f));
+	assert_int_equal(tp_table_publish(f.table, &spec, &slot), -ENOSPC);
+	tp_table_sweep(f.table, now + 9 * TP_REST_NS);
+	assert_int_equal(tp_table_publish(f.table, &spec, &slot), -ENOSPC);
+	*epoch_of(&f, 0) = 4;
+	tp_table_sweep(f.table, now + 9 * TP_REST_NS);
+	assert_int_equal(tp_table_publish(f.table, &spec, &slot), 0);
+	assert_int_equal(slot, 0);
+	close_table(&f);
+}
+
+static void test_a_gone_worker_is_not_waited_for(void **state)
+{
+	uint64_t now = 50 * TP_NS_PER_S;
+	struct fixture f;
+
+	fill_but_retire_one(&f, now);
+	*epoch_of(&f, 0) = 7;
+	tp_table_set_readers(f.table, true);
+	tp_table_sweep(f.table, now + 2 * TP_REST_NS);
+	assert_false(has_room(&f));
+	tp_table_set_readers(f.table, false);
+	tp_table_sweep(f.table, now + 2 * TP_REST_NS);
+	assert_true(has_room(&f));
+	close_table(&f);
+}
+
+/* A real one: holds a record for as long as it is told to. */
+struct stall {
+	struct fixture f;
+	uint32_t slot;
+	struct tp_flow seen, still; /* when it was found, when it was let go */
+	pthread_barrier_t found, let_go;
+};
+
+static void *stall_in_a_burst(void *arg)
+{
+	struct stall *s = arg;
+	const struct tp_flow *record = record_at(&s->f, s->slot);
+	uint64_t *epoch = epoch_of(&s->f, 0);
+
+	__atomic_store_n(epoch, 1, __ATOMIC_SEQ_CST);
+	s->seen = *record;
+	pthread_barrier_wait(&s->found);
+	pthread_barrier_wait(&s->let_go);
+	s->still = *record;
+	__atomic_store_n(epoch, 2, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void test_a_stalled_reader_keeps_its_record(void **state)
+{
+	uint64_t now = 50 * TP_NS_PER_S;
+	struct stall s = {.slot = 5};
+	pthread_t thread;
+
+	fill_but_retire_one(&s.f, now);
+	assert_int_equal(pthread_barrier_init(&s.found, NULL, 2), 0);
+	assert_int_equal(pthread_barrier_init(&s.let_go, NULL, 2), 0);
+	assert_int_equal(pthread_create(&thread, NULL, stall_in_a_burst, &s), 0);
+	pthread_barrier_wait(&s.found);
+	tp_table_retire(s.f.table, s.slot, now);
+	for (int i = 0; i < 100; i++) {
+		now += TP_REST_NS;
+		tp_table_sweep(s.f.table, now);
+		has_room(&s.f);
+	}
+	pthread_barrier_wait(&s.let_go);
+	pthread_join(thread, NULL);
+	assert_memory_equal(&s.seen.value, &s.still.value, sizeof(s.seen.value));
+	assert_int_equal(s.still.key.ident, 0);
+	tp_table_sweep(s.f.table, now);
+	assert_true(has_room(&s.f));
+	pthread_barrier_destroy(&s.found);
+	pthread_barrier_destroy(&s.let_go);
+	close_table(&s.f);
+}
+
+static void *end_burst_soon(void *arg)
+{
+	struct timespec soon = {.tv_nsec = 20 * TP_NS_PER_MS};
+
+	nanosleep(&soon, NULL);
+	__atomic_store_n((uint64_t *)arg, 8, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* A new writer over memory that workers have mapped. */
+static void test_reclaim(void **state)
+{
+	struct tp_worker_counters *workers;
+	struct tp_config *config;
+	struct tp_audit *audit;
+	struct fixture f;
+	pthread_t thread;
+
+	fill_but_retire_one(&f, 0);
+	config = f.memory.regions[TP_REGION_CONFIG];
+	workers = f.memory.regions[TP_REGION_WORKERS];
+	workers[1].polls = 4711;
+	tp_table_destroy(f.table);
+	*epoch_of(&f, 1) = 7;
+	assert_int_equal(tp_memory_reclaim(&f.memory, 10 * TP_NS_PER_MS), -ETIMEDOUT);
+	assert_int_equal(config->magic, 0);
+	assert_int_not_equal(record_at(&f, 5)->key.ident, 0);
+
+	assert_int_equal(pthread_create(&thread, NULL, end_burst_soon, epoch_of(&f, 1)), 0);
+	assert_int_equal(tp_memory_reclaim(&f.memory, 60 * TP_NS_PER_S), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(*epoch_of(&f, 1), 8);
+	assert_int_equal(workers[1].polls, 4711);
+	assert_int_equal(tp_table_create(&f.memory, 0x4fff, &f.table), 0);
+	assert_int_equal(config->locals, 0);
+	assert_int_equal(tp_audit_begin(f.table, &audit), 0);
+	assert_int_equal(tp_audit_end(audit, NULL, NULL), 0);
+	close_table(&f);
+}
+
 static void test_locals_and_ports(void **state)
 {
 	struct fixture f;
@@ -918,6 +1119,12 @@ int main(void)
 		cmocka_unit_test(test_sum_delta),
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_rest_again),
+		cmocka_unit_test(test_a_stopped_worker_is_waited_for),
+		cmocka_unit_test(test_a_busy_worker_is_not),
+		cmocka_unit_test(test_each_retirement_has_its_wait),
+		cmocka_unit_test(test_a_gone_worker_is_not_waited_for),
+		cmocka_unit_test(test_a_stalled_reader_keeps_its_record),
+		cmocka_unit_test(test_reclaim),
 		cmocka_unit_test(test_locals_and_ports),
 		cmocka_unit_test(test_next_hops_and_totals),
 		cmocka_unit_test(test_bandwidth),
