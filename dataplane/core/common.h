@@ -46,14 +46,20 @@ static TP_INLINE bool tp_is_common_len(const struct tp_headers *in)
 	       ((const struct tp_udp *)in->udp)->len.be == tp_to_be16((uint16_t)in->room).be;
 }
 
-static TP_INLINE bool tp_parse_common(const struct tp_packet *pkt, struct tp_headers *in, bool v4)
+/* Where the headers of a common packet are. */
+static TP_INLINE void tp_place_headers(const struct tp_packet *pkt, bool v4, struct tp_headers *in)
 {
-	if (pkt->data + TP_COMMON_HEADERS(v4) > pkt->end || !tp_is_common_link(pkt, v4))
-		return false;
 	in->v4 = v4;
 	in->link_len = TP_ETHERNET_LEN;
 	in->ip = pkt->data + TP_ETHERNET_LEN;
 	in->udp = in->ip + (v4 ? TP_IPV4_LEN : TP_IPV6_LEN);
+}
+
+static TP_INLINE bool tp_parse_common(const struct tp_packet *pkt, struct tp_headers *in, bool v4)
+{
+	if (pkt->data + TP_COMMON_HEADERS(v4) > pkt->end || !tp_is_common_link(pkt, v4))
+		return false;
+	tp_place_headers(pkt, v4, in);
 	in->source[0] = v4 ? 0 : tp_get64(in->ip + 8);
 	in->source[1] = v4 ? tp_map_v4(tp_get32(in->ip + 12)) : tp_get64(in->ip + 16);
 	in->destination[0] = v4 ? 0 : tp_get64(in->ip + 24);
@@ -65,67 +71,93 @@ static TP_INLINE bool tp_parse_common(const struct tp_packet *pkt, struct tp_hea
 	return tp_is_common_ip(in) && tp_is_common_len(in);
 }
 
-/* What the packet says of its flow; `header` is what stands where ChannelData has its own. */
-static TP_INLINE bool tp_key_common(const struct tp_headers *in, uint32_t local, uint8_t state,
-	uint32_t header, struct tp_flow_key *key, struct tp_rewrite *out)
-{
-	uint16_t data_len = (uint16_t)(in->udp_len - TP_UDP_LEN);
+/* What a common packet says of its flow. */
+struct tp_asked {
+	struct tp_flow_key key;
+	uint16_t data_len;
+	bool channel_in; /* from a client: else from a peer */
+};
 
-	out->padding_len = 0;
-	out->padding_sum = 0;
+/* `header` is what stands where ChannelData has its own. */
+static TP_INLINE bool tp_ask_common(const struct tp_headers *in, uint32_t local, uint8_t state,
+	uint32_t header, struct tp_asked *out)
+{
+	out->data_len = (uint16_t)(in->udp_len - TP_UDP_LEN);
+	out->channel_in = state == TP_PORT_LISTENER;
 	if (state == TP_PORT_RELAY) {
-		*key = tp_key_of(in, local, TP_FLOW_PEER, (tp_be16){0});
-		out->direction = TP_PEER_TO_CLIENT;
-		out->channel_in = false;
-		out->data_len = data_len;
+		out->key = tp_key_of(in, local, TP_FLOW_PEER, (tp_be16){0});
 		return true;
 	}
-	*key = tp_key_of(in, local, TP_FLOW_CHANNEL, (tp_be16){(uint16_t)header});
-	out->direction = TP_CLIENT_TO_PEER;
-	out->channel_in = true;
-	out->data_len = (uint16_t)(data_len - TP_CHANNELDATA_LEN);
+	out->key = tp_key_of(in, local, TP_FLOW_CHANNEL, (tp_be16){(uint16_t)header});
+	out->data_len = (uint16_t)(out->data_len - TP_CHANNELDATA_LEN);
 	return state == TP_PORT_LISTENER && (header & 0xc0) == 0x40 &&
 	       header >> 16 == tp_to_be16(out->data_len).be;
 }
 
-static TP_INLINE bool tp_find_common(struct tp_host *host, const struct tp_config *config,
-	const struct tp_headers *in, struct tp_rewrite *out)
+/* True: a common packet, as far as can be said without its flow. */
+static TP_INLINE bool tp_begin_common(struct tp_host *host, const struct tp_packet *pkt,
+	const struct tp_config *config, bool v4, struct tp_asked *out)
 {
 	const struct tp_ports *ports;
-	struct tp_flow_key key;
+	struct tp_headers in;
 	uint32_t local;
 
-	if (!tp_find_local(host, config, in->destination, &local))
+	if (!tp_parse_common(pkt, &in, v4) || !tp_find_local(host, config, in.destination, &local))
 		return false;
 	ports = tp_host_ports(host, local);
-	if (!ports)
+	return ports &&
+	       tp_ask_common(&in, local, TP_READ_ONCE(ports->state[tp_destination_port(&in)]),
+		       tp_get32(in.udp + TP_UDP_LEN), out);
+}
+
+/* True: rewritten, counted, ready to leave. False: untouched. */
+static TP_INLINE bool tp_end_common_way(struct tp_host *host, struct tp_packet *pkt, bool v4,
+	bool from_client, uint16_t data_len, struct tp_flow *flow)
+{
+	struct tp_rewrite out = {
+		.flow = flow,
+		.direction = from_client ? TP_CLIENT_TO_PEER : TP_PEER_TO_CLIENT,
+		.data_len = data_len,
+		.channel_in = from_client,
+		.channel_out = !from_client,
+	};
+	struct tp_outgoing go;
+	struct tp_headers in;
+
+	if (flow->value.flags != TP_FLOW_PLAIN || tp_is_expired(host, flow))
 		return false;
-	if (!tp_key_common(in, local, TP_READ_ONCE(ports->state[tp_destination_port(in)]),
-		    tp_get32(in->udp + TP_UDP_LEN), &key, out))
+	if (pkt->data + TP_COMMON_HEADERS(v4) > pkt->end)
+		return false; /* cannot be: said again for the verifier */
+	tp_place_headers(pkt, v4, &in);
+	if (tp_check_plain(host, pkt, &in, &out, &go) != TP_RELAYED || go.link.vlan.be)
 		return false;
-	out->flow = tp_find_flow(host, config, &key);
-	return out->flow && out->flow->value.flags == TP_FLOW_PLAIN &&
-	       !tp_is_expired(host, out->flow);
+	tp_make_headers(&in, &out, &go);
+	if (!tp_host_move_head(host, pkt, from_client ? -TP_CHANNELDATA_LEN : TP_CHANNELDATA_LEN))
+		return false;
+	if (tp_write(pkt, v4, &out, &go) != TP_RELAYED)
+		return false; /* cannot be: the frame has room for what it had, or got it */
+	tp_count_relayed(host, &out, tp_pair_of(v4, v4));
+	return true;
+}
+
+/* Compiled once for each way, like for each family. */
+static TP_INLINE bool tp_end_common(struct tp_host *host, struct tp_packet *pkt, bool v4,
+	const struct tp_asked *asked, struct tp_flow *flow)
+{
+	if (asked->channel_in)
+		return tp_end_common_way(host, pkt, v4, true, asked->data_len, flow);
+	return tp_end_common_way(host, pkt, v4, false, asked->data_len, flow);
 }
 
 /* True: rewritten, counted, ready to leave. False: untouched. */
 static TP_INLINE bool tp_relay_common(
 	struct tp_host *host, struct tp_packet *pkt, const struct tp_config *config, bool v4)
 {
-	struct tp_headers in;
-	struct tp_rewrite out;
-	struct tp_outgoing go;
+	struct tp_asked asked;
+	struct tp_flow *flow;
 
-	if (!tp_parse_common(pkt, &in, v4) || !tp_find_common(host, config, &in, &out))
+	if (!tp_begin_common(host, pkt, config, v4, &asked))
 		return false;
-	if (tp_check_plain(host, pkt, &in, &out, &go) != TP_RELAYED || go.link.vlan.be)
-		return false;
-	tp_make_headers(&in, &out, &go);
-	if (!tp_host_move_head(
-		    host, pkt, out.channel_in ? -TP_CHANNELDATA_LEN : TP_CHANNELDATA_LEN))
-		return false;
-	if (tp_write(pkt, v4, &out, &go) != TP_RELAYED)
-		return false; /* cannot be: the frame has room for what it had, or got it */
-	tp_count_relayed(host, &out, tp_pair_of(v4, v4));
-	return true;
+	flow = tp_find_flow(host, config, &asked.key);
+	return flow && tp_end_common(host, pkt, v4, &asked, flow);
 }

@@ -32,6 +32,7 @@ struct tp_rewrite {
 	uint16_t data_len;    /* application data */
 	uint16_t padding_len; /* ChannelData padding behind it, taken off */
 	bool channel_in;      /* the data lies behind a ChannelData header */
+	bool channel_out;     /* it will */
 	uint32_t padding_sum; /* what takes the padding's bytes out of the checksum */
 };
 
@@ -244,6 +245,7 @@ static TP_INLINE enum tp_verdict tp_find_channel(struct tp_host *host, const str
 		return TP_EXPIRED;
 	out->direction = TP_CLIENT_TO_PEER;
 	out->channel_in = true;
+	out->channel_out = out->flow->value.channel.be != 0;
 	out->data_len = len;
 	out->padding_len = (uint16_t)padding;
 	out->padding_sum = 0;
@@ -266,6 +268,7 @@ static TP_INLINE enum tp_verdict tp_find_peer(struct tp_host *host, const struct
 	if (TP_LIKELY(out->flow && !tp_is_expired(host, out->flow))) {
 		out->direction = TP_PEER_TO_CLIENT;
 		out->channel_in = false;
+		out->channel_out = out->flow->value.channel.be != 0;
 		out->data_len = (uint16_t)(in->udp_len - TP_UDP_LEN);
 		out->padding_len = 0;
 		out->padding_sum = 0;

@@ -15,8 +15,7 @@
 
 static TP_INLINE uint16_t tp_udp_len_out(const struct tp_rewrite *out)
 {
-	return (uint16_t)(TP_UDP_LEN + (out->flow->value.channel.be ? TP_CHANNELDATA_LEN : 0) +
-			  out->data_len);
+	return (uint16_t)(TP_UDP_LEN + (out->channel_out ? TP_CHANNELDATA_LEN : 0) + out->data_len);
 }
 
 /* What of a next hop has to be known after the old headers are gone. */
@@ -30,7 +29,7 @@ struct tp_link {
 struct tp_outgoing {
 	uint64_t ip[2]; /* up to the addresses (IPv6), up to the destination (IPv4) */
 	uint64_t udp;
-	uint32_t channeldata; /* 0 = none */
+	uint32_t channeldata; /* where there is one */
 	const struct tp_local *local;
 	struct tp_link link;
 };
@@ -137,7 +136,7 @@ static TP_INLINE uint16_t tp_udp_checksum_out(
 		return 0;
 	if (out->channel_in)
 		sum += tp_sum_minus(len);
-	if (out->flow->value.channel.be)
+	if (out->channel_out)
 		sum += len;
 	/* The length stands in the UDP header and in the pseudo header. */
 	if (TP_UNLIKELY(out->padding_len))
@@ -158,9 +157,7 @@ static TP_INLINE void tp_make_headers(
 	go->udp = tp_get32(&value->local_port) |
 		  (uint64_t)tp_to_be16(tp_udp_len_out(out)).be << 32 |
 		  (uint64_t)tp_udp_checksum_out(in, out) << 48;
-	go->channeldata = value->channel.be;
-	if (go->channeldata)
-		go->channeldata |= (uint32_t)tp_to_be16(out->data_len).be << 16;
+	go->channeldata = value->channel.be | (uint32_t)tp_to_be16(out->data_len).be << 16;
 }
 
 /* After this the old headers are out of reach and the packet is bound to leave or to be dropped. */
@@ -169,7 +166,7 @@ static TP_INLINE bool tp_make_room(struct tp_host *host, struct tp_packet *pkt,
 {
 	uint32_t tail = (uint32_t)(in->room - in->l4_len) + out->padding_len;
 	int32_t growth = (go->link.vlan.be ? TP_VLAN_LEN : 0) + TP_ETHERNET_LEN - in->link_len +
-			 (go->channeldata ? TP_CHANNELDATA_LEN : 0) -
+			 (out->channel_out ? TP_CHANNELDATA_LEN : 0) -
 			 (out->channel_in ? TP_CHANNELDATA_LEN : 0);
 
 	if (TP_UNLIKELY(tail) && !tp_host_trim_tail(host, pkt, tail))
@@ -226,7 +223,7 @@ static TP_INLINE enum tp_verdict tp_write(
 	at = tp_write_ip(at, v4, out, go);
 	tp_put64(at, go->udp);
 	at += TP_UDP_LEN;
-	if (!go->channeldata)
+	if (!out->channel_out)
 		return TP_RELAYED;
 	if (at + TP_CHANNELDATA_LEN > pkt->end)
 		return TP_NO_ROOM;
