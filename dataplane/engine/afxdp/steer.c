@@ -22,8 +22,11 @@ int afxdp_steer_nothing(char reason[TP_REASON_SIZE])
 		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = XDP_PASS},
 		{.code = BPF_JMP | BPF_EXIT},
 	};
+	/* As libbpf sets it: a link's programs have to agree in that. */
+	struct bpf_prog_load_opts options = {
+		.sz = sizeof(options), .expected_attach_type = BPF_XDP};
 	int fd = bpf_prog_load(BPF_PROG_TYPE_XDP, "turnpike_wait", "Dual BSD/GPL", insns,
-		sizeof(insns) / sizeof(insns[0]), NULL);
+		sizeof(insns) / sizeof(insns[0]), &options);
 
 	if (fd == -EPERM)
 		return xdp_refuse(reason, fd,
