@@ -44,7 +44,7 @@ struct turnpike {
 	struct turn_effects effects;
 	struct turn_server *server;
 	struct control *control;
-	struct event *route_event, *second_event;
+	struct event *engine_event, *route_event, *second_event;
 	struct event *signal_events[SIGNALS];
 	uint64_t started_ns;
 	char pin_dir[64];
@@ -80,6 +80,10 @@ static int start_dataplane(struct turnpike *t, const struct tp_privileges_target
 	options.pin_dir = t->pin_dir;
 	options.owner_uid = target->uid;
 	err = engines_start(t->config, &options, &t->engine);
+	if (err == -EINTR) {
+		tp_info("%s", t->engine.reason);
+		return err;
+	}
 	if (err < 0) {
 		tp_error("the data plane cannot start: %s", t->engine.reason);
 		return err;
@@ -230,15 +234,40 @@ static void on_route(evutil_socket_t fd, short what, void *arg)
 	route_process(((struct turnpike *)arg)->route);
 }
 
+/* Whose workers are gone holds no record; whoever is back may hold some again. */
+static void mind_readers(struct turnpike *t)
+{
+	if (t->engine.ops->alive)
+		tp_table_set_readers(t->table, t->engine.ops->alive(t->engine.engine));
+}
+
+static void on_engine(evutil_socket_t fd, short what, void *arg)
+{
+	struct turnpike *t = arg;
+
+	t->engine.ops->process(t->engine.engine);
+	mind_readers(t);
+}
+
+static void check_engine(struct turnpike *t)
+{
+	char reason[TP_REASON_SIZE];
+	int err = t->engine.ops->check(t->engine.engine, reason);
+
+	mind_readers(t);
+	if (err < 0 && t->engine.ops->alive)
+		tp_error("%s", reason);
+	else if (err < 0)
+		tp_error("%s; packets there are relayed by sockets now", reason);
+}
+
 /* Housekeeping: rested slots, the programs in the NICs, the service manager's watchdog. */
 static void on_second(evutil_socket_t fd, short what, void *arg)
 {
 	struct turnpike *t = arg;
-	char reason[TP_REASON_SIZE];
 
+	check_engine(t);
 	flows_sweep(t->flows, tp_clock_now_ns());
-	if (t->engine.ops->check(t->engine.engine, reason) < 0)
-		tp_error("%s; packets there are relayed by sockets now", reason);
 	sd_notify(0, "WATCHDOG=1");
 }
 
@@ -271,10 +300,25 @@ static void hold_signals(int how)
 	sigprocmask(how, &set, NULL);
 }
 
+/* What the engine itself has to wait for, if anything. */
+static int start_engine_event(struct turnpike *t)
+{
+	int fd = t->engine.ops->fd ? t->engine.ops->fd(t->engine.engine) : -1;
+
+	if (fd < 0)
+		return 0;
+	t->engine_event = event_new(t->base, fd, EV_READ | EV_PERSIST, on_engine, t);
+	return t->engine_event && event_add(t->engine_event, NULL) == 0 ? 0
+									: fail("events", -ENOMEM);
+}
+
 static int start_events(struct turnpike *t)
 {
 	struct timeval second = {.tv_sec = 1};
+	int err = start_engine_event(t);
 
+	if (err < 0)
+		return err;
 	t->route_event = event_new(t->base, route_fd(t->route), EV_READ | EV_PERSIST, on_route, t);
 	t->second_event = event_new(t->base, -1, EV_PERSIST, on_second, t);
 	if (!t->route_event || !t->second_event || event_add(t->route_event, NULL) < 0 ||
@@ -298,6 +342,7 @@ static void log_libevent(int severity, const char *text)
 		tp_warning("libevent: %s", text);
 }
 
+/* -EINTR: asked to stop before it was through. */
 static int start(struct turnpike *t)
 {
 	struct tp_privileges_target target;
@@ -336,6 +381,8 @@ static void stop(struct turnpike *t)
 		if (t->signal_events[i])
 			event_free(t->signal_events[i]);
 	}
+	if (t->engine_event)
+		event_free(t->engine_event);
 	if (t->second_event)
 		event_free(t->second_event);
 	if (t->route_event)
@@ -387,7 +434,7 @@ static int run(struct config *config)
 		sd_notify(0, "STOPPING=1");
 	}
 	stop(&t);
-	return err ? EXIT_RUNTIME : EXIT_CLEAN;
+	return err && err != -EINTR ? EXIT_RUNTIME : EXIT_CLEAN;
 }
 
 int main(int argc, char *argv[])

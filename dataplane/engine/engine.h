@@ -75,6 +75,9 @@ struct tp_engine_ops {
 	size_t (*interfaces)(
 		const struct tp_engine *engine, struct tp_engine_interface out[TP_INTERFACES_MAX]);
 
+	/* Is whoever reads the tables there? Else no record is held any more. NULL: always. */
+	bool (*alive)(const struct tp_engine *engine);
+
 	/*
 	 * Called about once a second: 0; or -ENOLINK once for each interface whose program was
 	 * found gone, with the reason. Packets there now reach the sockets.

@@ -48,6 +48,9 @@ int tp_tables_create_pages(const struct tp_shape *shape, struct tp_tables *out);
 /* Maps tables that came by the link. -EBADF: a descriptor is not what its shape says. */
 int tp_tables_map(struct tp_tables *tables);
 
+/* Is it one memory, of which each has a descriptor? */
+bool tp_tables_are_same(const struct tp_tables *a, const struct tp_tables *b);
+
 /* Unmaps and closes; tables that are all zero but for fds of -1 are legal. */
 void tp_tables_close(struct tp_tables *tables);
 struct tp_tables tp_tables_none(void);

@@ -74,22 +74,58 @@ static long bpf(enum bpf_cmd command, union bpf_attr *attr)
 	return syscall(__NR_bpf, command, attr, sizeof(*attr));
 }
 
+static int ask_map(int fd, struct bpf_map_info *info)
+{
+	union bpf_attr attr = {.info = {
+				       .bpf_fd = (uint32_t)fd,
+				       .info_len = sizeof(*info),
+				       .info = (uint64_t)(uintptr_t)info,
+			       }};
+
+	*info = (struct bpf_map_info){0};
+	return bpf(BPF_OBJ_GET_INFO_BY_FD, &attr) < 0 ? -EBADF : 0;
+}
+
 /* The kernel itself refuses to map more than a map has; only its elements' size is to be asked. */
 static int check_map(int fd, const struct tp_region_shape *shape)
 {
-	struct bpf_map_info info = {0};
-	union bpf_attr attr = {.info = {
-				       .bpf_fd = (uint32_t)fd,
-				       .info_len = sizeof(info),
-				       .info = (uint64_t)(uintptr_t)&info,
-			       }};
+	struct bpf_map_info info;
 
-	if (bpf(BPF_OBJ_GET_INFO_BY_FD, &attr) < 0)
+	if (ask_map(fd, &info) < 0)
 		return -EBADF;
 	return info.type == BPF_MAP_TYPE_ARRAY && info.value_size == shape->element_size &&
 			       info.max_entries == shape->count && info.map_flags == BPF_F_MMAPABLE
 		       ? 0
 		       : -EBADF;
+}
+
+static bool is_same_map(int a, int b)
+{
+	struct bpf_map_info info_a, info_b;
+
+	return ask_map(a, &info_a) == 0 && ask_map(b, &info_b) == 0 && info_a.id == info_b.id;
+}
+
+static bool is_same_file(int a, int b)
+{
+	struct stat st_a, st_b;
+
+	return fstat(a, &st_a) == 0 && fstat(b, &st_b) == 0 && st_a.st_dev == st_b.st_dev &&
+	       st_a.st_ino == st_b.st_ino;
+}
+
+bool tp_tables_are_same(const struct tp_tables *a, const struct tp_tables *b)
+{
+	bool maps = a->kind == TP_TABLES_MAPS;
+
+	if (a->kind != b->kind)
+		return false;
+	for (int i = 0; i < TP_REGIONS; i++) {
+		if (a->offsets[i] != b->offsets[i] || !(maps ? is_same_map(a->fds[i], b->fds[i])
+							     : is_same_file(a->fds[i], b->fds[i])))
+			return false;
+	}
+	return true;
 }
 
 /* A file that shrinks under its mapping kills whoever touches it: it must be sealed against that.
