@@ -41,12 +41,12 @@ static json_t *run_status(const void *context, const json_t *params, struct rpc_
 	const struct tp_shape *shape = &tp_table_memory(deps->table)->shape;
 	uint64_t uptime_ns = tp_clock_now_ns() - deps->started_ns;
 
-	return json_pack("{s:s, s:I, s:s, s:s, s:o, s:i, s:b, s:I, s:I, s:I, s:I, s:o}", "version",
-		deps->version, "uptime_s", (json_int_t)(uptime_ns / TP_NS_PER_S), "engine",
-		deps->engine_ops->name, "engine_reason", deps->engine_reason, "interfaces",
-		describe_interfaces(deps), "workers", (int)shape->workers, "draining",
-		turn_server_is_draining(deps->turn), "allocations",
-		(json_int_t)turn_server_count(deps->turn), "allocations_limit",
+	return json_pack("{s:s, s:I, s:s, s:s, s:o, s:i, s:s, s:b, s:I, s:I, s:I, s:I, s:o}",
+		"version", deps->version, "uptime_s", (json_int_t)(uptime_ns / TP_NS_PER_S),
+		"engine", deps->engine_ops->name, "engine_reason", deps->engine_reason,
+		"interfaces", describe_interfaces(deps), "workers", (int)shape->workers, "memory",
+		tp_table_memory(deps->table)->kind, "draining", turn_server_is_draining(deps->turn),
+		"allocations", (json_int_t)turn_server_count(deps->turn), "allocations_limit",
 		(json_int_t)deps->config->turn.allocations_max, "flows",
 		(json_int_t)tp_table_live(deps->table), "flows_limit", (json_int_t)shape->capacity,
 		"warnings", describe_warnings(deps));
@@ -72,28 +72,58 @@ static json_t *describe_verdicts(const struct tp_worker_counters *c)
 	return verdicts;
 }
 
-static json_t *describe_directions(const struct tp_worker_counters *c)
+static json_t *describe_direction(const struct tp_worker_counters *c, enum tp_direction direction)
 {
-	struct tp_flow_counters sent = tp_worker_direction(c, TP_CLIENT_TO_PEER);
-	struct tp_flow_counters received = tp_worker_direction(c, TP_PEER_TO_CLIENT);
+	static const char *const names[TP_PAIRS] = {
+		[TP_V4_TO_V4] = "v4_to_v4",
+		[TP_V6_TO_V6] = "v6_to_v6",
+		[TP_V4_TO_V6] = "v4_to_v6",
+		[TP_V6_TO_V4] = "v6_to_v4",
+	};
+	struct tp_flow_counters sum = tp_worker_direction(c, direction);
+	json_t *all = command_traffic(sum.packets, sum.bytes), *pairs = json_object();
 
-	return json_pack("{s:o, s:o}", "client_to_peer", command_traffic(sent.packets, sent.bytes),
-		"peer_to_client", command_traffic(received.packets, received.bytes));
+	for (int i = 0; i < TP_PAIRS; i++) {
+		const struct tp_flow_counters *pair = &c->relayed[direction][i];
+
+		json_object_set_new(pairs, names[i], command_traffic(pair->packets, pair->bytes));
+	}
+	json_object_set_new(all, "pairs", pairs);
+	return all;
 }
 
-static json_t *describe_workers(const struct tp_table *table)
+static json_t *describe_directions(const struct tp_worker_counters *c)
 {
-	const struct tp_memory *memory = tp_table_memory(table);
+	return json_pack("{s:o, s:o}", "client_to_peer", describe_direction(c, TP_CLIENT_TO_PEER),
+		"peer_to_client", describe_direction(c, TP_PEER_TO_CLIENT));
+}
+
+/* How a polling worker spends its core, since it began. */
+static void describe_polling(json_t *worker, const struct tp_worker_counters *c)
+{
+	double busy = c->up_ns ? (double)c->busy_ns / (double)c->up_ns : 0;
+
+	json_object_set_new(worker, "bursts", json_integer((json_int_t)c->bursts));
+	json_object_set_new(worker, "polls", json_integer((json_int_t)c->polls));
+	json_object_set_new(worker, "busy_ratio", json_real(busy < 1 ? busy : 1));
+}
+
+static json_t *describe_workers(const struct control_deps *deps)
+{
+	const struct tp_memory *memory = tp_table_memory(deps->table);
 	const struct tp_worker_counters *workers = memory->regions[TP_REGION_WORKERS];
 	json_t *list = json_array();
 
 	for (uint32_t i = 0; i < memory->shape.workers; i++) {
 		/* its worker goes on counting: one look at it, so that sums agree */
 		struct tp_worker_counters c = workers[i];
+		json_t *worker = json_pack("{s:i, s:o, s:o, s:I}", "worker", (int)i, "verdicts",
+			describe_verdicts(&c), "directions", describe_directions(&c), "hairpins",
+			(json_int_t)c.hairpins);
 
-		json_array_append_new(list,
-			json_pack("{s:i, s:o, s:o}", "worker", (int)i, "verdicts",
-				describe_verdicts(&c), "directions", describe_directions(&c)));
+		if (deps->engine_ops->alive)
+			describe_polling(worker, &c);
+		json_array_append_new(list, worker);
 	}
 	return list;
 }
@@ -139,11 +169,11 @@ static json_t *run_stats(const void *context, const json_t *params, struct rpc_e
 	const struct control_deps *deps = context;
 	struct tp_worker_counters totals = tp_table_totals(deps->table);
 
-	return json_pack("{s:o, s:o, s:o, s:I, s:o, s:o}", "verdicts", describe_verdicts(&totals),
-		"directions", describe_directions(&totals), "slow_path",
-		describe_slow_path(deps->transport), "send_failures",
-		(json_int_t)udp_transport_failed(deps->transport), "workers",
-		describe_workers(deps->table), "requests", describe_requests(deps->turn));
+	return json_pack("{s:o, s:o, s:I, s:o, s:I, s:o, s:o}", "verdicts",
+		describe_verdicts(&totals), "directions", describe_directions(&totals), "hairpins",
+		(json_int_t)totals.hairpins, "slow_path", describe_slow_path(deps->transport),
+		"send_failures", (json_int_t)udp_transport_failed(deps->transport), "workers",
+		describe_workers(deps), "requests", describe_requests(deps->turn));
 }
 
 const struct rpc_method command_status = {"status", true, NULL, run_status};

@@ -52,7 +52,7 @@ static void put_interfaces(struct text_table *table, const json_t *interfaces)
 void print_status(const json_t *doc)
 {
 	static const char *const first[] = {"version", "engine", "engine_reason", NULL};
-	static const char *const then[] = {"workers", "draining", NULL};
+	static const char *const then[] = {"workers", "memory", "draining", NULL};
 	const json_t *warning;
 	struct text_table table;
 	size_t i;
@@ -78,24 +78,74 @@ static void put_traffic(struct text_table *table, const char *name, const json_t
 	text_traffic(table, traffic);
 }
 
+/* A direction and, below it, the pairs of families that occurred. */
+static void put_direction(struct text_table *table, const char *name, const json_t *direction)
+{
+	static const char *const pairs[][2] = {
+		{"v4_to_v4", "IPv4 to IPv4"},
+		{"v6_to_v6", "IPv6 to IPv6"},
+		{"v4_to_v6", "IPv4 to IPv6"},
+		{"v6_to_v4", "IPv6 to IPv4"},
+	};
+
+	put_traffic(table, name, direction);
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+		const json_t *pair = at(at(direction, "pairs"), pairs[i][0]);
+
+		if (json_integer_value(at(pair, "packets")) == 0)
+			continue;
+		text_cell(table, "  %s", pairs[i][1]);
+		text_traffic(table, pair);
+	}
+}
+
 static void print_directions(const json_t *doc)
 {
 	static const char *const titles[] = {"traffic", "packets", "bytes", NULL};
-	const json_t *directions = at(doc, "directions"), *worker;
+	const json_t *directions = at(doc, "directions");
 	struct text_table table;
-	char name[64];
+
+	text_begin(&table, titles);
+	put_direction(&table, "client to peer", at(directions, "client_to_peer"));
+	put_direction(&table, "peer to client", at(directions, "peer_to_client"));
+	text_cell(&table, "of both, relay to relay");
+	text_json(&table, at(doc, "hairpins"));
+	text_cell(&table, "-");
+	put_traffic(&table, "slow path", at(doc, "slow_path"));
+	finish(&table);
+}
+
+static long long packets_of(const json_t *worker, const char *direction)
+{
+	return json_integer_value(at(at(at(worker, "directions"), direction), "packets"));
+}
+
+static void put_worker(struct text_table *table, const json_t *worker)
+{
+	const json_t *busy = at(worker, "busy_ratio");
+
+	text_json(table, at(worker, "worker"));
+	text_cell(table, "%lld", packets_of(worker, "client_to_peer"));
+	text_cell(table, "%lld", packets_of(worker, "peer_to_client"));
+	text_json(table, at(worker, "bursts"));
+	text_json(table, at(worker, "polls"));
+	if (json_is_number(busy))
+		text_cell(table, "%.1f %%", 100 * json_number_value(busy));
+	else
+		text_cell(table, "-");
+}
+
+static void print_workers(const json_t *doc)
+{
+	static const char *const titles[] = {
+		"worker", "client to peer", "peer to client", "bursts", "polls", "busy", NULL};
+	const json_t *worker;
+	struct text_table table;
 	size_t i;
 
 	text_begin(&table, titles);
-	put_traffic(&table, "client to peer", at(directions, "client_to_peer"));
-	put_traffic(&table, "peer to client", at(directions, "peer_to_client"));
-	put_traffic(&table, "slow path", at(doc, "slow_path"));
 	json_array_foreach(at(doc, "workers"), i, worker) {
-		directions = at(worker, "directions");
-		snprintf(name, sizeof(name), "worker %zu, client to peer", i);
-		put_traffic(&table, name, at(directions, "client_to_peer"));
-		snprintf(name, sizeof(name), "worker %zu, peer to client", i);
-		put_traffic(&table, name, at(directions, "peer_to_client"));
+		put_worker(&table, worker);
 	}
 	finish(&table);
 }
@@ -136,6 +186,8 @@ static void print_requests(const json_t *doc)
 void print_stats(const json_t *doc)
 {
 	print_directions(doc);
+	putchar('\n');
+	print_workers(doc);
 	putchar('\n');
 	print_verdicts(doc);
 	putchar('\n');

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define TEXT_COLUMNS_MAX 16
+#define TEXT_COLUMNS_MAX 24
 
 /*
  * Lines of cells, printed in columns as wide as their widest cell. Cells are copied and escaped:
