@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "probe.h"
+#include "wire.h"
 
 static uint64_t state;
 
@@ -157,14 +158,30 @@ static bool agree(struct bpf_runner *bpf, const struct world *world, const struc
 	       bpf_counters_equal(bpf, world);
 }
 
+/* The same of a worker; what it drops nobody sees. */
+static bool agree_by_wire(struct wire_runner *wire, const struct world *world,
+	const struct frame *in, const struct outcome *native)
+{
+	static struct outcome got;
+
+	if (!wire_run(wire, world, in, &got))
+		return wire_copy_world(wire, world), true;
+	return got.verdict == native->verdict &&
+	       (tp_verdict_fate(got.verdict) == TP_FATE_DROP ||
+		       frame_equal(&got.frame, &native->frame)) &&
+	       wire_counters_equal(wire, world);
+}
+
 /* From here on a packet without a flow may have one that found no slot. */
-static void lose_a_flow(const struct world *world, struct bpf_runner *bpf)
+static void lose_a_flow(const struct world *world, struct bpf_runner *bpf, struct wire_runner *wire)
 {
 	struct tp_config *config = world->memory.regions[TP_REGION_CONFIG];
 
 	config->unplaced = 1;
 	if (bpf)
 		bpf_copy_world(bpf, world);
+	if (wire)
+		wire_copy_world(wire, world);
 }
 
 static int give_up(unsigned long packet, const struct frame *in, const struct outcome *got)
@@ -198,32 +215,40 @@ int main(int argc, char **argv)
 	static struct outcome native;
 	const char *reason = "asked for";
 	struct bpf_runner *bpf = NULL;
+	struct wire_runner *wire = NULL;
 	struct world world;
 	struct frame in;
+	bool whole;
 
 	state = argc > 2 + alone ? strtoull(argv[2 + alone], NULL, 0) : 0x7475726e;
 	printf("seed %#lx, %lu packets\n", (unsigned long)state, packets);
-	if (!alone)
+	if (!alone && !the_wire)
 		bpf = bpf_open(&reason);
 	world_create(&world, bpf ? bpf_redirect_ifindex(bpf) : 2);
+	if (!alone && the_wire)
+		wire = wire_open(&world, &reason);
 	if (bpf) {
 		bpf_load(bpf, &world);
 		bpf_copy_world(bpf, &world);
+	} else if (wire) {
+		wire_copy_world(wire, &world);
 	} else {
 		printf("the native core alone: %s\n", reason);
 	}
 
 	for (unsigned long i = 0; i < packets; i++) {
 		if (i == packets / 2)
-			lose_a_flow(&world, bpf);
+			lose_a_flow(&world, bpf, wire);
 		make(&in);
 		native_run(&world, &in, HEADROOM, &native);
-		if (!lawful(&in, &native) || (bpf && !agree(bpf, &world, &in, &native)))
+		if (!lawful(&in, &native) || (bpf && !agree(bpf, &world, &in, &native)) ||
+			(wire && !agree_by_wire(wire, &world, &in, &native)))
 			return give_up(i, &in, &native);
 	}
 	print_verdicts(&world);
+	whole = wire_close(wire);
 	bpf_close(bpf);
 	world_destroy(&world);
-	printf("1 passed, 0 failed, %d skipped\n", !bpf && !alone);
-	return 0;
+	printf("%d passed, %d failed, %d skipped\n", whole, !whole, !bpf && !wire && !alone);
+	return !whole;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "probe.h"
+#include "wire.h"
 
 enum { BOTH = 0 };
 
@@ -258,7 +259,8 @@ static const struct row rows[] = {
 
 static struct world world;
 static struct bpf_runner *bpf;
-static unsigned passed, failed, through_bpf;
+static struct wire_runner *wire; /* instead of the BPF program, in a program of its own */
+static unsigned passed, failed, through_bpf, through_wire;
 
 static void change_world(const struct change *change)
 {
@@ -360,6 +362,23 @@ static bool run_bpf(const struct frame *in, const struct outcome *native)
 	return bpf_counters_equal(bpf, &world) || complain("BPF: counters", &got, &native->frame);
 }
 
+static bool run_wire(const struct frame *in, const struct outcome *native)
+{
+	static struct outcome got;
+
+	if (!wire_run(wire, &world, in, &got))
+		return true;
+	through_wire++;
+	if (got.verdict != native->verdict)
+		return complain(the_wire->name, &got, &native->frame);
+	if (tp_verdict_fate(got.verdict) != TP_FATE_DROP &&
+		!frame_equal(&got.frame, &native->frame))
+		return complain(the_wire->name, &got, &native->frame);
+	if (got.verdict == TP_RELAYED && got.egress != native->egress)
+		return complain("egress", &got, &native->frame);
+	return wire_counters_equal(wire, &world) || complain("counters", &got, &native->frame);
+}
+
 static void run(const struct row *row, enum tp_family family)
 {
 	struct tp_config *config = world.memory.regions[TP_REGION_CONFIG];
@@ -373,9 +392,13 @@ static void run(const struct row *row, enum tp_family family)
 	change_world(&row->change);
 	if (bpf && !row->no_room)
 		bpf_copy_world(bpf, &world);
+	if (wire && !row->no_room)
+		wire_copy_world(wire, &world);
 	ok = run_native(row, &spec, &in, &native);
 	if (ok && bpf && !row->no_room)
 		ok = run_bpf(&in, &native);
+	if (ok && wire && !row->no_room)
+		ok = run_wire(&in, &native);
 	*config = before;
 	if (ok)
 		passed++;
@@ -521,12 +544,14 @@ int main(void)
 {
 	const char *reason = NULL;
 
-	bpf = bpf_open(&reason);
+	bpf = the_wire ? NULL : bpf_open(&reason);
 	world_create(&world, bpf ? bpf_redirect_ifindex(bpf) : 2);
+	if (the_wire)
+		wire = wire_open(&world, &reason);
 	if (bpf)
 		bpf_load(bpf, &world);
-	else
-		printf("BPF runs left out: %s\n", reason);
+	if (!bpf && !wire)
+		printf("%s runs left out: %s\n", the_wire ? the_wire->name : "BPF", reason);
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		run_families(&rows[i]);
@@ -538,9 +563,12 @@ int main(void)
 	for (int i = 0; i < 8; i++)
 		run_ffff(i & 1 ? PEER : CLIENT, i & 2 ? TP_IPV4 : TP_IPV6, i & 4);
 
+	if (!wire_close(wire))
+		failed++;
 	bpf_close(bpf);
 	world_destroy(&world);
-	printf("%u of them through the BPF program too\n", through_bpf);
-	printf("%u passed, %u failed, %u skipped\n", passed, failed, bpf ? 0u : 1u);
+	printf("%u of them through the BPF program too, %u through a worker\n", through_bpf,
+		through_wire);
+	printf("%u passed, %u failed, %u skipped\n", passed, failed, bpf || wire ? 0u : 1u);
 	return failed || passed < 250;
 }

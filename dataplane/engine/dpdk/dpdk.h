@@ -22,6 +22,8 @@
 #define DPDK_FROM_KERNEL_SIZE 1024 /* frames of one TAP that wait for worker 0 */
 #define DPDK_BATCH            32   /* frames the slow path handles at a time */
 
+#define DPDK_AF_XDP_QUEUE 2048 /* frames in net_af_xdp's fill and transmit rings */
+
 struct dpdk_port {
 	struct tp_engine_interface is; /* the TAP, as the kernel knows the port */
 	uint16_t id;                   /* DPDK's number */
@@ -30,6 +32,7 @@ struct dpdk_port {
 	uint16_t rx_queues, tx_queues; /* at most one each per worker */
 	uint16_t rx_size, tx_size;     /* descriptors a queue */
 	bool started, closed, up;
+	bool keeps;                   /* net_af_xdp: frees nothing at its end */
 	bool shared;                  /* workers share transmit queues */
 	int tap;                      /* -1: none */
 	struct rte_ring *from_kernel; /* exception thread -> worker 0 */

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <rte_ethdev.h>
 #include <stdio.h>
+#include <string.h>
 
 #define DESCRIPTORS 1024
 
@@ -116,6 +117,7 @@ int dpdk_port_open(struct dpdk_port *port, struct rte_mempool *pool, char reason
 	if (err)
 		return dpdk_refuse(reason, err, "port %u (%s) cannot be set up: %s", port->id,
 			name_of(port, name), rte_strerror(-err));
+	port->keeps = strcmp(info.driver_name, "net_af_xdp") == 0;
 	for (size_t i = 0; i < TP_WORKERS_MAX; i++)
 		rte_spinlock_init(&port->tx_locks[i]);
 	tp_info("port %u: %s (%s), %u receive and %u transmit queues, MTU %u", port->id,

@@ -1,0 +1,57 @@
+/*
+ * A third way to run the fast path: the polling worker as turnpike-dataplane runs it, over a back
+ * end whose other end of the wire is in the test's hands. One frame at a time: the worker's
+ * counters tell when it is done.
+ */
+#pragma once
+
+#include "dataplane/worker/backend.h"
+#include "runner.h"
+
+#define WIRE_REDIRECT                                                                              \
+	3 /* place of the interface by which HOP_REDIRECT leaves; 0: where all enter */
+
+struct wire {
+	const char *name;
+	const struct tp_backend_ops *backend;
+
+	/* What the back end is opened with: at least WIRE_REDIRECT + 1 interfaces. */
+	const struct tp_engine_options *options;
+
+	/* After the back end's start(): takes the other ends. False, and `reason`: cannot. */
+	bool (*connect)(const char **reason);
+
+	void (*put)(const struct frame *in);
+	/* What left by an interface, or went to the kernel; false: nothing is there. */
+	bool (*left)(uint32_t interface, struct frame *out);
+	bool (*passed)(struct frame *out);
+
+	/* Buffers that somebody holds; the same before and after a packet. */
+	uint32_t (*held)(void);
+	void (*disconnect)(void);
+};
+
+/* The one this program was built with; NULL: none. */
+extern const struct wire *const the_wire;
+
+struct wire_runner;
+
+/*
+ * Moves the process into a network namespace of its own and starts a worker there. NULL, and
+ * `reason` says why: no root, or built without a wire. Ends the program when something fails that
+ * should not.
+ */
+struct wire_runner *wire_open(const struct world *world, const char **reason);
+
+/* Makes the worker's tables equal to the world, counters included; after every change of it. */
+void wire_copy_world(struct wire_runner *runner, const struct world *world);
+
+/* False: the wire takes no frame of that size. DROP: the frame is the one that came. */
+bool wire_run(struct wire_runner *runner, const struct world *world, const struct frame *in,
+	struct outcome *out);
+
+/* Are all counters equal to those the native core wrote? */
+bool wire_counters_equal(const struct wire_runner *runner, const struct world *world);
+
+/* Has every buffer come back? The back end's own audit included. */
+bool wire_close(struct wire_runner *runner);

@@ -1,0 +1,4 @@
+/* Of the programs that run without a worker. */
+#include "wire.h"
+
+const struct wire *const the_wire = NULL;
