@@ -58,6 +58,14 @@ def pytest_collection_modifyitems(items):
     items.sort(key=order)
 
 
+def check_log(log):
+    for word in ("runtime error:", "Sanitizer", "libevent", "do not add up"):
+        assert word not in log, "\n".join(l for l in log.splitlines() if word in l)
+    secrets = [p for p in harness.USERS.values() if p in log]
+    secrets += [s for s in harness.SECRETS if s in log]
+    assert not secrets, f"in the log: {secrets}"  # threat N18
+
+
 class Servers:
     """Keeps the server that ran last."""
 
@@ -69,7 +77,7 @@ class Servers:
 
     def get(self, engine, changes, fresh):
         key = (engine, json.dumps(changes, sort_keys=True))
-        if self.server and self.key == key and not fresh and self.server.process.poll() is None:
+        if self.server and self.key == key and not fresh and self.server.is_running():
             return self.server
         self.stop()
         if key in self.broken:
@@ -86,18 +94,14 @@ class Servers:
     def stop(self):
         server, self.server = self.server, None
         if server:
-            died = server.process.poll()
-            code = server.halt()
-            log = server.log()
+            daemons = [d for d in (server, server.dataplane) if d]
+            ends = [(d, d.process.poll(), d.halt(), d.log()) for d in daemons]
             server.stop()
             if server.kind != "turnpiked":
                 return
-            assert died is None and code == 0, f"exit {code}: {log[-3000:]}"
-            for word in ("runtime error:", "Sanitizer", "libevent"):
-                assert word not in log, "\n".join(l for l in log.splitlines() if word in l)
-            secrets = [p for p in harness.USERS.values() if p in log]
-            secrets += [s for s in harness.SECRETS if s in log]
-            assert not secrets, f"in the log: {secrets}"  # threat N18
+            for daemon, died, code, log in ends:
+                assert died is None and code == 0, f"{daemon.name}: exit {code}: {log[-3000:]}"
+                check_log(log)
 
 
 @pytest.fixture(scope="session")
@@ -120,17 +124,21 @@ def server(request, servers, engine):
     try:
         server = servers.get(engine, changes_of(request.node), fresh)
     except harness.ServerFailed as failure:
-        if engine == "xdp" and "xdp" in str(failure).lower() and "cannot" in str(failure).lower():
-            pytest.skip(f"engine xdp does not run here: {failure}")
+        refusal = "the data plane cannot start" if engine == "xdp" else f"{engine} cannot run"
+        if engine != "socket" and refusal in str(failure):
+            pytest.skip(f"engine {engine} does not run here: {failure}")
         raise
     mark = len(server.log())
     yield server
     if getattr(request.node, "call_failed", False):
         print("\n--- the server's log of this test ---\n" + server.log()[mark:][-6000:])
+        if server.dataplane:
+            print("\n--- and its data plane's ---\n" + server.dataplane.log()[-3000:])
     if request.node.get_closest_marker("fresh"):
         servers.stop()
         return
-    assert server.process.poll() is None, f"the server died: {server.log()[mark:][-6000:]}"
+    for daemon in filter(None, (server, server.dataplane)):
+        assert daemon.is_running(), f"{daemon.name} died: {daemon.log()[-6000:]}"
     audit = server.audit()
     assert audit["differences"] == 0, audit
 

@@ -269,6 +269,13 @@ SECRETS = ["north-secret-of-thirty-two-bytes", "south-secret-of-thirty-two-bytes
 REALM = "example.org"
 
 
+# Engines whose packets go through turnpike-dataplane. What one test process needs of it is little,
+# and the machine has other things to do: workers sleep when they find nothing.
+POLLING = {
+    "afxdp": {"workers": 1, "idle_sleep": "1 ms"},
+}
+
+
 def configuration(directory, engine, changes=None):
     """What the server is told; `changes` are merged in, section by section."""
     config = {
@@ -283,7 +290,8 @@ def configuration(directory, engine, changes=None):
                   "deny": [DENIED_PEER, "203.0.113.64/28"]},
         # One test process is all clients at once.
         "limits": {"allocations_per_user": 5000, "unauthenticated_replies_per_source": "1000000/s"},
-        "dataplane": {"engine": engine, "interfaces": ["to_client", "to_peer"], "flows": 65536},
+        "dataplane": {"engine": engine, "interfaces": ["to_client", "to_peer"], "flows": 65536,
+                      **POLLING.get(engine, {})},
         "control": {"socket": f"{directory}/control.sock", "group": "root"},
         "log": {"level": "debug"},
     }
@@ -299,22 +307,92 @@ class ServerFailed(Exception):
     pass
 
 
-class Server:
-    """turnpiked in the lab's server namespace."""
+class Daemon:
+    """A program of ours in the lab's server namespace, and its log."""
 
-    kind = "turnpiked"
+    name = None
+
+    def __init__(self, lab, config_path, log_path):
+        self.lab = lab
+        self.config_path = config_path
+        self.log_path = log_path
+        self.log_start = 0
+        self.process = None
+        self.ready = ""
+
+    def launch(self):
+        with open(self.log_path, "ab") as log:
+            self.log_start = log.tell()
+            self.process = subprocess.Popen(
+                self.lab.server.command(program(self.name), "-c", self.config_path),
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
+
+    def must_run(self):
+        if self.process.poll() is not None:
+            raise ServerFailed(f"{self.name}: exit {self.process.returncode}\n"
+                               f"{self.log(self.log_start)}")
+
+    def wait_ready(self, timeout=20, beside=None):
+        """Until it says so; `beside` is another one without which it will not."""
+
+        def is_ready():
+            for daemon in filter(None, (self, beside)):
+                daemon.must_run()
+            lines = [l for l in self.log(self.log_start).splitlines() if "ready engine=" in l]
+            return lines[-1] if lines else ""
+
+        self.ready = eventually(is_ready, timeout)
+        if not self.ready:
+            raise ServerFailed(f"{self.name}: not ready in {timeout} s\n{self.log()}")
+
+    def log(self, start=0):
+        with open(self.log_path, "rb") as f:
+            f.seek(start)
+            return f.read().decode(errors="replace")
+
+    def signal(self, number):
+        os.kill(self.process.pid, number)
+
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def halt(self, timeout=10):
+        """Stops it in the orderly way; its exit code."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return None
+
+
+class Dataplane(Daemon):
+    """turnpike-dataplane, beside turnpiked; may be started before it or after."""
+
+    name = "turnpike-dataplane"
+
+
+class Server(Daemon):
+    """turnpiked; with the engines of polling workers `dataplane` is turnpike-dataplane, else None."""
+
+    name = kind = "turnpiked"
 
     def __init__(self, lab, engine, changes=None):
-        self.lab = lab
         self.engine = engine
         self.directory = tempfile.mkdtemp(prefix=f"{PREFIX}-{os.getpid()}-",
                                           dir=os.environ.get("TURNPIKE_SCRATCH"))
         os.chmod(self.directory, 0o777)
+        super().__init__(lab, f"{self.directory}/turnpike.yaml", f"{self.directory}/log")
         self.config = configuration(self.directory, engine, changes)
-        self.config_path = f"{self.directory}/turnpike.yaml"
-        self.log_path = f"{self.directory}/log"
-        self.process = None
-        self.ready = ""
+        self.dataplane = None
+        if self.config["dataplane"]["engine"] in POLLING:
+            self.dataplane = Dataplane(lab, self.config_path, f"{self.directory}/dataplane.log")
         try:
             self.write_config()
             self.start()
@@ -328,47 +406,18 @@ class Server:
         os.chmod(self.config_path, 0o644)
 
     def start(self):
-        with open(self.log_path, "ab") as log:
-            self.log_start = log.tell()
-            self.process = subprocess.Popen(
-                self.lab.server.command(program("turnpiked"), "-c", self.config_path),
-                stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
-        self.wait_ready()
-
-    def wait_ready(self, timeout=20):
-        def is_ready():
-            if self.process.poll() is not None:
-                raise ServerFailed(f"exit {self.process.returncode}\n{self.log(self.log_start)}")
-            lines = [l for l in self.log(self.log_start).splitlines() if "ready engine=" in l]
-            return lines[-1] if lines else ""
-
-        self.ready = eventually(is_ready, timeout)
-        if not self.ready:
-            raise ServerFailed(f"not ready in {timeout} s\n{self.log()}")
-
-    def log(self, start=0):
-        with open(self.log_path, "rb") as f:
-            f.seek(start)
-            return f.read().decode(errors="replace")
-
-    def signal(self, number):
-        os.kill(self.process.pid, number)
-
-    def halt(self, timeout=10):
-        """Stops it in the orderly way; its exit code."""
-        if self.process.poll() is None:
-            self.signal(signal.SIGCONT)
-            self.signal(signal.SIGTERM)
-        try:
-            return self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            return None
+        """Starts what does not run."""
+        if self.dataplane and not self.dataplane.is_running():
+            self.dataplane.launch()
+        self.launch()
+        self.wait_ready(beside=self.dataplane)
+        if self.dataplane and not self.dataplane.ready:
+            self.dataplane.wait_ready()
 
     def stop(self):
-        if self.process:
-            self.halt()
+        for daemon in (self, self.dataplane):
+            if daemon and daemon.process:
+                daemon.halt()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def ctl(self, *command, check=True):
