@@ -55,13 +55,13 @@ static bool take_port(uint16_t port)
 	       rte_eth_dev_start(port) == 0;
 }
 
-static bool is_up(uint16_t port)
+static bool becomes(uint16_t port, bool up)
 {
 	uint64_t end = tp_clock_now_ns() + 20 * TP_NS_PER_S;
 	struct rte_eth_link link = {0};
 
 	while (tp_clock_now_ns() < end) {
-		if (rte_eth_link_get_nowait(port, &link) == 0 && link.link_status)
+		if (rte_eth_link_get_nowait(port, &link) == 0 && link.link_status == up)
 			return true;
 		usleep(10000);
 	}
@@ -91,7 +91,7 @@ static bool is_ready(uint16_t port)
 {
 	struct rte_mbuf *frame;
 
-	return is_up(port) && rte_eth_rx_burst(port, 0, &frame, 1) == 0;
+	return becomes(port, true) && rte_eth_rx_burst(port, 0, &frame, 1) == 0;
 }
 
 static bool connect_wire(const char **reason)
@@ -102,8 +102,8 @@ static bool connect_wire(const char **reason)
 	if (*reason)
 		return false;
 	*reason = "memif does not connect";
-	return take_port(others[0]) && take_port(others[WIRE_REDIRECT]) && is_up(0) && is_up(3) &&
-	       is_ready(others[0]) && is_ready(others[WIRE_REDIRECT]);
+	return take_port(others[0]) && take_port(others[WIRE_REDIRECT]) && becomes(0, true) &&
+	       becomes(3, true) && is_ready(others[0]) && is_ready(others[WIRE_REDIRECT]);
 }
 
 static void put(const struct frame *in)
@@ -178,6 +178,9 @@ static void disconnect(void)
 	rte_eth_dev_stop(others[WIRE_REDIRECT]);
 	rte_eth_dev_close(others[0]);
 	rte_eth_dev_close(others[WIRE_REDIRECT]);
+	/* The servers hear of it in a thread of EAL's, which must not meet their own end. */
+	becomes(0, false);
+	becomes(WIRE_REDIRECT, false);
 }
 
 static const struct wire wire_dpdk = {

@@ -131,7 +131,7 @@ static int open_ports(struct tp_backend *backend, const struct tp_engine_options
 {
 	for (size_t i = 0; i < backend->ports_count; i++) {
 		struct dpdk_port *port = &backend->ports[i];
-		int err = dpdk_port_open(port, backend->pool, reason);
+		int err = dpdk_port_open(port, backend->pool, backend->sleeps, reason);
 
 		if (err == 0)
 			err = dpdk_tap_open(port, &options->ports[i], reason);
@@ -171,6 +171,7 @@ static void quiesce(struct tp_backend *backend)
 static void close_all(struct tp_backend *backend)
 {
 	quiesce(backend);
+	dpdk_sleep_close(backend);
 	for (size_t i = 0; i < backend->ports_count; i++)
 		dpdk_tap_close(&backend->ports[i]);
 	rte_mempool_free(backend->pool);
@@ -191,6 +192,7 @@ static int open_backend(const struct tp_engine_options *options, struct tp_backe
 	if (!backend)
 		return dpdk_refuse(reason, -ENOMEM, "no memory");
 	backend->workers = options->workers;
+	backend->sleeps = options->idle_sleep_us > 0;
 	backend->exception.wake = -1;
 	err = dpdk_eal_open(options, reason);
 	if (err) {
@@ -231,7 +233,10 @@ static int start(struct tp_backend *backend, const struct tp_memory *memory,
 /* Makes the thread one that has a cache of the pool. */
 static int enter(struct tp_backend *backend, uint32_t worker)
 {
-	return rte_thread_register() == 0 ? 0 : -rte_errno;
+	if (rte_thread_register() != 0)
+		return -rte_errno;
+	dpdk_sleep_open(backend, worker);
+	return 0;
 }
 
 static void leave(struct tp_backend *backend, uint32_t worker)
@@ -318,6 +323,7 @@ const struct tp_backend_ops tp_backend_dpdk = {
 	.send = dpdk_send,
 	.pass = dpdk_pass,
 	.release = dpdk_release,
+	.wait = dpdk_wait,
 	.check = check,
 	.audit = audit,
 	.close = close_all,

@@ -11,6 +11,7 @@
 #include "dataplane/worker/backend.h"
 
 #include <pthread.h>
+#include <rte_epoll.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
@@ -32,6 +33,7 @@ struct dpdk_port {
 	uint16_t rx_queues, tx_queues; /* at most one each per worker */
 	uint16_t rx_size, tx_size;     /* descriptors a queue */
 	bool started, closed, up;
+	bool interrupts;              /* set up to raise them */
 	bool keeps;                   /* net_af_xdp: frees nothing at its end */
 	bool shared;                  /* workers share transmit queues */
 	int tap;                      /* -1: none */
@@ -49,6 +51,11 @@ struct dpdk_batch {
 struct dpdk_worker {
 	struct dpdk_batch batches[TP_INTERFACES_MAX];
 	uint32_t first; /* port to begin with: each gets its turn when bursts are full */
+
+	bool interrupts; /* can sleep until one of its queues has something; then `wake` is open */
+	int wake;        /* eventfd */
+	atomic_bool asleep;
+	struct rte_epoll_event wake_event; /* EAL keeps a pointer to it */
 
 	/* Read by check(); frames that no verdict tells about. */
 	atomic_ulong
@@ -73,6 +80,7 @@ struct tp_backend {
 	size_t ports_count;
 	uint8_t index_of[RTE_MAX_ETHPORTS]; /* place in `ports` by DPDK's number */
 	uint32_t workers;
+	bool sleeps;                /* idle workers may */
 	struct rte_mempool *pool;   /* of all ports: what one receives, another can send */
 	struct dpdk_worker *states; /* one a worker */
 	struct dpdk_exception exception;
@@ -92,7 +100,8 @@ void dpdk_eal_close(void);
  * start: frames arrive. follow: the link's state; true when it changed.
  */
 int dpdk_port_inspect(struct dpdk_port *port, uint32_t workers, char reason[TP_REASON_SIZE]);
-int dpdk_port_open(struct dpdk_port *port, struct rte_mempool *pool, char reason[TP_REASON_SIZE]);
+int dpdk_port_open(struct dpdk_port *port, struct rte_mempool *pool, bool interrupts,
+	char reason[TP_REASON_SIZE]);
 int dpdk_port_start(struct dpdk_port *port, char reason[TP_REASON_SIZE]);
 bool dpdk_port_follow(struct dpdk_port *port);
 void dpdk_port_close(struct dpdk_port *port);
@@ -119,6 +128,12 @@ int dpdk_exception_open(struct tp_backend *backend, char reason[TP_REASON_SIZE])
 int dpdk_exception_start(struct tp_backend *backend, char reason[TP_REASON_SIZE]);
 uint32_t dpdk_exception_pass(struct tp_backend *backend, struct rte_mbuf **frames, uint32_t count);
 void dpdk_exception_close(struct tp_backend *backend);
+
+/* sleep.c: open, wait: in the worker's thread; wake: worker 0, from any. */
+void dpdk_sleep_open(struct tp_backend *backend, uint32_t worker);
+void dpdk_wait(struct tp_backend *backend, uint32_t worker, uint32_t timeout_us);
+void dpdk_wake(struct tp_backend *backend);
+void dpdk_sleep_close(struct tp_backend *backend);
 
 /* burst.c: what workers call. */
 uint32_t dpdk_receive(struct tp_backend *backend, uint32_t worker, struct tp_packet *pkts,

@@ -94,6 +94,8 @@ static uint32_t from_kernel(struct tp_backend *backend, const struct dpdk_port *
 	while (n < room && (frames[n] = read_frame(backend, port)) != NULL)
 		n++;
 	rte_ring_sp_enqueue_burst(port->from_kernel, (void **)frames, n, NULL);
+	if (n)
+		dpdk_wake(backend);
 	return n;
 }
 

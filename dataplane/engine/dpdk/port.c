@@ -75,7 +75,7 @@ static void spread(struct rte_eth_conf *config, const struct rte_eth_dev_info *i
 
 static int configure(struct dpdk_port *port, struct rte_eth_dev_info *info)
 {
-	struct rte_eth_conf config = {.rxmode.mtu = port->mtu};
+	struct rte_eth_conf config = {.rxmode.mtu = port->mtu, .intr_conf.rxq = port->interrupts};
 
 	/* What the port found broken is the kernel's to judge (burst.c). */
 	config.rxmode.offloads = info->rx_offload_capa &
@@ -104,12 +104,14 @@ static int open_queues(
 	return err;
 }
 
-int dpdk_port_open(struct dpdk_port *port, struct rte_mempool *pool, char reason[TP_REASON_SIZE])
+int dpdk_port_open(struct dpdk_port *port, struct rte_mempool *pool, bool interrupts,
+	char reason[TP_REASON_SIZE])
 {
 	char name[RTE_ETH_NAME_MAX_LEN];
 	struct rte_eth_dev_info info;
 	int err = rte_eth_dev_info_get(port->id, &info);
 
+	port->interrupts = interrupts;
 	if (err == 0)
 		err = configure(port, &info);
 	if (err == 0)
