@@ -61,11 +61,14 @@ struct flow_text {
 	char text[288];
 };
 
+#define RELAYS_TEXT (TP_RELAYS * (TP_ADDR_TEXT + 1))
+
 /* " 192.0.2.1:50000 [2001:db8::1]:50000": what a client's flow names. */
-static void describe_relays(const struct tp_table *table, const struct tp_flow_spec *spec,
-	char text[TP_RELAYS * (TP_ADDR_TEXT + 1)])
+static void describe_relays(
+	const struct tp_table *table, const struct tp_flow_spec *spec, char text[RELAYS_TEXT])
 {
 	char one[TP_ADDR_TEXT];
+	size_t len = 0;
 
 	text[0] = '\0';
 	for (int family = 0; family < TP_RELAYS; family++) {
@@ -75,8 +78,8 @@ static void describe_relays(const struct tp_table *table, const struct tp_flow_s
 		if (!relay->used)
 			continue;
 		address.port = tp_from_be16(relay->port);
-		strcat(text, " ");
-		strcat(text, tp_addr_text(&address, one));
+		len += (size_t)snprintf(
+			text + len, RELAYS_TEXT - len, " %s", tp_addr_text(&address, one));
 	}
 }
 
@@ -87,7 +90,7 @@ static struct flow_text describe(const struct tp_table *table, const struct tp_f
 		tp_table_local(table, spec->in.local), tp_table_local(table, spec->out.local)};
 	char in_remote[TP_ADDR_TEXT], in_local[TP_ADDR_TEXT];
 	char out_remote[TP_ADDR_TEXT], out_local[TP_ADDR_TEXT];
-	char relays[TP_RELAYS * (TP_ADDR_TEXT + 1)];
+	char relays[RELAYS_TEXT];
 	struct flow_text out;
 	const char *kind = (unsigned int)spec->kind < sizeof(kinds) / sizeof(kinds[0])
 				   ? kinds[spec->kind]
