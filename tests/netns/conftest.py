@@ -21,7 +21,9 @@ if sys.version_info < (3, 11):
     raise SystemExit("python 3.11 or later")
 
 KIND = os.environ.get("TURNPIKE_SERVER", "turnpiked")
-ENGINES = os.environ.get("TURNPIKE_ENGINES", "socket,xdp" if KIND == "turnpiked" else "socket")
+ENGINES = "socket"
+if KIND == "turnpiked":
+    ENGINES = os.environ.get("TURNPIKE_ENGINES", "socket,xdp,afxdp")
 
 
 def pytest_configure(config):

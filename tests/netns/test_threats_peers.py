@@ -57,7 +57,8 @@ def test_denied(client, lab, address):
         c.send_on(0x4000, b"no")
         assert c.silent()
         assert not wire.frames(lambda f: f.source == c.relay[0] and f.protocol == 17)
-        assert not loopback.frames(lambda f: f.protocol == 17)
+        # What a worker hands back to turnpiked (engine afxdp) comes by loopback, to the listener.
+        assert not loopback.frames(lambda f: f.protocol == 17 and f.dport != PORT)
 
 
 @table("address", ("P18", DENIED_PEER), ("P18+P17", GATEWAY4), ("P17", GATEWAY6))
