@@ -18,6 +18,14 @@ static TP_INLINE uint16_t tp_sum_fold(uint32_t sum)
 	return (uint16_t)(sum + (sum >> 16));
 }
 
+/* Of up to 2^32 words of 32 bits. */
+static TP_INLINE uint16_t tp_sum_fold64(uint64_t sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return tp_sum_fold((uint32_t)(sum & 0xffff) + (uint32_t)(sum >> 16));
+}
+
 static TP_INLINE uint32_t tp_sum_minus(uint16_t word)
 {
 	return (uint16_t)~word;

@@ -136,7 +136,7 @@ static TP_INLINE bool tp_end_common_way(struct tp_host *host, struct tp_packet *
 		return false;
 	if (tp_write(pkt, v4, &out, &go) != TP_RELAYED)
 		return false; /* cannot be: the frame has room for what it had, or got it */
-	tp_count_relayed(host, &out, tp_pair_of(v4, v4));
+	tp_count_relayed(host, out.flow, out.direction, tp_pair_of(v4, v4), out.data_len);
 	return true;
 }
 

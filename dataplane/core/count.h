@@ -7,7 +7,6 @@
 #pragma once
 
 #include "host.h"
-#include "lookup.h"
 #include "verdict.h"
 
 static TP_INLINE enum tp_verdict tp_count(struct tp_host *host, enum tp_verdict verdict)
@@ -25,13 +24,13 @@ static TP_INLINE void tp_add(struct tp_flow_counters *counters, uint32_t bytes)
 	counters->bytes += bytes;
 }
 
-static TP_INLINE enum tp_verdict tp_count_relayed(
-	struct tp_host *host, const struct tp_rewrite *out, enum tp_pair pair)
+/* One direction of what was relayed; a hairpin counts in both. */
+static TP_INLINE void tp_count_relayed(struct tp_host *host, struct tp_flow *flow,
+	enum tp_direction direction, enum tp_pair pair, uint32_t data_len)
 {
 	struct tp_worker_counters *worker = tp_host_worker(host);
 
 	if (worker)
-		tp_add(&worker->relayed[out->direction][pair], out->data_len);
-	tp_add(&out->flow->counters, out->data_len);
-	return TP_RELAYED;
+		tp_add(&worker->relayed[direction][pair], data_len);
+	tp_add(&flow->counters, data_len);
 }

@@ -11,6 +11,7 @@
 
 #include "flow.h"
 #include "packet.h"
+#include "verdict.h"
 
 struct tp_host;
 
@@ -47,3 +48,14 @@ static TP_INLINE bool tp_host_move_head(
 	struct tp_host *host, struct tp_packet *pkt, int32_t growth);
 static TP_INLINE bool tp_host_trim_tail(struct tp_host *host, struct tp_packet *pkt, uint32_t len);
 static TP_INLINE bool tp_host_grow_tail(struct tp_host *host, struct tp_packet *pkt, uint32_t len);
+
+/*
+ * The sum of `len` bytes from `at` on in the frame, of 16-bit words as they lie in memory, folded
+ * to 16 bits. False: this host does not read so much of a packet.
+ */
+static TP_INLINE bool tp_host_sum(struct tp_host *host, const struct tp_packet *pkt, uint32_t at,
+	uint32_t len, uint32_t *sum);
+
+/* Room for one packet's (way.h), of whatever content. */
+struct tp_way;
+static TP_INLINE struct tp_way *tp_host_way(struct tp_host *host);

@@ -6,7 +6,9 @@
  */
 #pragma once
 
+#include "checksum.h"
 #include "host.h"
+#include "way.h"
 
 struct tp_host {
 	const struct tp_config *config;
@@ -22,6 +24,7 @@ struct tp_host {
 	uint64_t layout;            /* tp_layout_hash() */
 	uint32_t ticks;             /* now; read once a burst */
 	uint64_t now_ns;            /* likewise: CLOCK_MONOTONIC */
+	struct tp_way way;          /* of the packet at hand */
 	uint64_t random;            /* state of the worker's generator; seed it with getrandom(2) */
 };
 
@@ -117,5 +120,24 @@ static TP_INLINE bool tp_host_grow_tail(struct tp_host *host, struct tp_packet *
 	if (len > (uint64_t)(pkt->room_end - pkt->end))
 		return false;
 	pkt->end += len;
+	return true;
+}
+
+static TP_INLINE struct tp_way *tp_host_way(struct tp_host *host)
+{
+	return &host->way;
+}
+
+static TP_INLINE bool tp_host_sum(
+	struct tp_host *host, const struct tp_packet *pkt, uint32_t at, uint32_t len, uint32_t *sum)
+{
+	const uint8_t *from = pkt->data + at;
+	uint64_t all = 0;
+
+	for (; len >= 4; len -= 4, from += 4)
+		all += tp_get32(from);
+	for (uint32_t i = 0; i < len; i++)
+		all += (uint32_t)from[i] << ((i & 1) * 8);
+	*sum = tp_sum_fold64(all);
 	return true;
 }

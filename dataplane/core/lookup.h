@@ -12,6 +12,7 @@
 #include "flow.h"
 #include "host.h"
 #include "parse.h"
+#include "stun.h"
 #include "verdict.h"
 
 /*
@@ -25,16 +26,6 @@
 #else
 #define TP_READ_FENCE() __atomic_thread_fence(__ATOMIC_ACQUIRE)
 #endif
-
-struct tp_rewrite {
-	struct tp_flow *flow; /* only its counters are ours to write */
-	enum tp_direction direction;
-	uint16_t data_len;    /* application data */
-	uint16_t padding_len; /* ChannelData padding behind it, taken off */
-	bool channel_in;      /* the data lies behind a ChannelData header */
-	bool channel_out;     /* it will */
-	uint32_t padding_sum; /* what takes the padding's bytes out of the checksum */
-};
 
 static TP_INLINE bool tp_is_enabled(struct tp_host *host, const struct tp_config *config)
 {
@@ -181,24 +172,6 @@ static TP_INLINE enum tp_verdict tp_without_flow(const struct tp_config *config)
 }
 
 /*
- * What takes up to three bytes of padding, the first one `offset` behind the UDP header, out of the
- * checksum. Their place decides whether a byte is the upper or the lower half of its word.
- */
-static TP_INLINE uint32_t tp_padding_sum(
-	const struct tp_packet *pkt, const struct tp_headers *in, uint32_t offset, uint32_t len)
-{
-	const uint8_t *padding = in->udp + TP_UDP_LEN + (offset & 0x7fff);
-	uint32_t sum = 0;
-
-	for (uint32_t i = 0; i < TP_PADDING_MAX; i++) {
-		if (i >= len || padding + i + 1 > pkt->end)
-			break;
-		sum += tp_sum_minus((uint16_t)(padding[i] << (((offset + i) & 1) * 8)));
-	}
-	return sum;
-}
-
-/*
  * No such channel. A client may send on one right behind its ChannelBind (RFC 8656, 12): the packet
  * then has to queue up behind the request, so whoever has an allocation is heard. Strangers are
  * not.
@@ -213,78 +186,82 @@ static TP_INLINE enum tp_verdict tp_without_channel(struct tp_host *host,
 		       : tp_without_flow(config);
 }
 
-/* ChannelData of a client (RFC 8656, 12.4 and 12.6), or anything else for the control plane. */
+/* A Send indication (RFC 8656, 11.2): of a client of ours, or it goes no further. */
+static TP_INLINE enum tp_verdict tp_find_sender(struct tp_host *host, const struct tp_packet *pkt,
+	const struct tp_config *config, const struct tp_headers *in, uint32_t local,
+	struct tp_flow **flow)
+{
+	const uint8_t *message = in->udp + TP_UDP_LEN;
+	uint32_t message_len = (uint32_t)in->udp_len - TP_UDP_LEN;
+	struct tp_flow_key key = tp_key_of(in, local, TP_FLOW_CLIENT, (tp_be16){0});
+
+	if (message_len < TP_STUN_LEN || message + TP_STUN_LEN > pkt->end ||
+		!tp_is_send(tp_get64(message)))
+		return TP_CONTROL;
+	if (message_len % 4 ||
+		tp_from_be16(((const tp_be16 *)message)[1]) != message_len - TP_STUN_LEN)
+		return TP_MALFORMED;
+	*flow = tp_find_other(host, key.remote[0], key.remote[1], key.ident);
+	return *flow ? TP_RELAYED : tp_without_flow(config);
+}
+
+/* ChannelData of a client (RFC 8656, 12.4 and 12.6). */
 static TP_INLINE enum tp_verdict tp_find_channel(struct tp_host *host, const struct tp_packet *pkt,
 	const struct tp_config *config, const struct tp_headers *in, uint32_t local,
-	struct tp_rewrite *out)
+	struct tp_flow **flow)
 {
 	const uint8_t *payload = in->udp + TP_UDP_LEN;
 	const struct tp_channeldata *header = (const void *)payload;
-	uint16_t payload_len = (uint16_t)(in->udp_len - TP_UDP_LEN);
+	uint32_t payload_len = (uint32_t)in->udp_len - TP_UDP_LEN, len;
 	struct tp_flow_key key;
-	uint32_t padding;
-	uint16_t len;
 
-	if (payload_len == 0 || payload + 1 > pkt->end || payload[0] < 0x40 ||
-		payload[0] > config->channel_max >> 8)
-		return TP_CONTROL;
 	if (payload_len < TP_CHANNELDATA_LEN || payload + TP_CHANNELDATA_LEN > pkt->end)
 		return TP_MALFORMED;
 	len = tp_from_be16(header->len);
 	if (len > payload_len - TP_CHANNELDATA_LEN)
 		return TP_MALFORMED;
-	padding = (uint32_t)payload_len - TP_CHANNELDATA_LEN - len;
-	if (padding > TP_PADDING_MAX)
+	if (payload_len - TP_CHANNELDATA_LEN - len > TP_PADDING_MAX)
 		return TP_PADDED;
-
 	key = tp_key_of(in, local, TP_FLOW_CHANNEL, header->channel);
-	out->flow = tp_find_flow(host, config, &key);
-	if (TP_UNLIKELY(!out->flow))
+	*flow = tp_find_flow(host, config, &key);
+	if (TP_UNLIKELY(!*flow))
 		return tp_without_channel(host, config, in, local);
-	if (tp_is_expired(host, out->flow))
-		return TP_EXPIRED;
-	out->direction = TP_CLIENT_TO_PEER;
-	out->channel_in = true;
-	out->channel_out = out->flow->value.channel.be != 0;
-	out->data_len = len;
-	out->padding_len = (uint16_t)padding;
-	out->padding_sum = 0;
-	if (TP_UNLIKELY(padding))
-		out->padding_sum = tp_padding_sum(pkt, in, TP_CHANNELDATA_LEN + len, padding);
-	return TP_RELAYED;
+	return tp_is_expired(host, *flow) ? TP_EXPIRED : TP_RELAYED;
 }
 
-/*
- * A peer's datagram (RFC 8656, 12.7). Without a channel it becomes a Data indication; those are
- * made by the control plane. If they are to be made here, this is where they fork off.
- */
+/* What comes to a listener: data in either wrapping, or what the control plane answers. */
+static TP_INLINE enum tp_verdict tp_find_client(struct tp_host *host, const struct tp_packet *pkt,
+	const struct tp_config *config, const struct tp_headers *in, uint32_t local,
+	struct tp_flow **flow)
+{
+	const uint8_t *payload = in->udp + TP_UDP_LEN;
+
+	if (in->udp_len == TP_UDP_LEN || payload + 1 > pkt->end)
+		return TP_CONTROL;
+	if (payload[0] >= 0x40 && payload[0] <= config->channel_max >> 8)
+		return tp_find_channel(host, pkt, config, in, local, flow);
+	return tp_find_sender(host, pkt, config, in, local, flow);
+}
+
+/* A peer's datagram (RFC 8656, 11.3 and 12.7): of a channel, or at least with a permission. */
 static TP_INLINE enum tp_verdict tp_find_peer(struct tp_host *host, const struct tp_config *config,
-	const struct tp_headers *in, uint32_t local, struct tp_rewrite *out)
+	const struct tp_headers *in, uint32_t local, struct tp_flow **flow)
 {
 	struct tp_flow_key key = tp_key_of(in, local, TP_FLOW_PEER, (tp_be16){0});
-	const struct tp_flow *permission;
 
-	out->flow = tp_find_flow(host, config, &key);
-	if (TP_LIKELY(out->flow && !tp_is_expired(host, out->flow))) {
-		out->direction = TP_PEER_TO_CLIENT;
-		out->channel_in = false;
-		out->channel_out = out->flow->value.channel.be != 0;
-		out->data_len = (uint16_t)(in->udp_len - TP_UDP_LEN);
-		out->padding_len = 0;
-		out->padding_sum = 0;
+	*flow = tp_find_flow(host, config, &key);
+	if (TP_LIKELY(*flow && !tp_is_expired(host, *flow)))
 		return TP_RELAYED;
-	}
-
 	key = tp_key_of(in, local, TP_FLOW_PERMISSION, (tp_be16){0});
-	permission = tp_find_other(host, key.remote[0], key.remote[1], key.ident);
-	if (!permission)
+	*flow = tp_find_other(host, key.remote[0], key.remote[1], key.ident);
+	if (!*flow)
 		return tp_without_flow(config);
-	return tp_is_expired(host, permission) ? TP_EXPIRED : TP_INDICATION;
+	return tp_is_expired(host, *flow) ? TP_EXPIRED : TP_RELAYED;
 }
 
-/* TP_RELAYED: `out` is filled. */
+/* TP_RELAYED: `flow` is the packet's; a sender's CLIENT flow does not say yet where it goes. */
 static TP_INLINE enum tp_verdict tp_find(struct tp_host *host, const struct tp_packet *pkt,
-	const struct tp_config *config, const struct tp_headers *in, struct tp_rewrite *out)
+	const struct tp_config *config, const struct tp_headers *in, struct tp_flow **flow)
 {
 	const struct tp_ports *ports;
 	enum tp_verdict verdict;
@@ -304,8 +281,8 @@ static TP_INLINE enum tp_verdict tp_find(struct tp_host *host, const struct tp_p
 	if (TP_UNLIKELY(verdict != TP_RELAYED))
 		return verdict;
 	if (state == TP_PORT_LISTENER)
-		return tp_find_channel(host, pkt, config, in, local, out);
+		return tp_find_client(host, pkt, config, in, local, flow);
 	if (state == TP_PORT_RELAY)
-		return tp_find_peer(host, config, in, local, out);
+		return tp_find_peer(host, config, in, local, flow);
 	return TP_SLOW_PORT;
 }

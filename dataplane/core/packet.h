@@ -89,6 +89,14 @@ _Static_assert(sizeof(struct tp_ipv6) == TP_IPV6_LEN, "wire layout");
 _Static_assert(sizeof(struct tp_udp) == TP_UDP_LEN, "wire layout");
 _Static_assert(sizeof(struct tp_channeldata) == TP_CHANNELDATA_LEN, "wire layout");
 
+/* Keeps the compiler from rewriting how a pointer moves: the BPF verifier follows the text's way.
+ */
+#ifdef __bpf__
+#define TP_KEEP(pointer) __asm__ volatile("" : "+r"(pointer))
+#else
+#define TP_KEEP(pointer)
+#endif
+
 /*
  * Wide loads and stores at any address, bytes in the order of the wire. Copying is how C says
  * "unaligned", but clang turns such a copy into single bytes for BPF, where every machine that

@@ -163,3 +163,16 @@ static TP_INLINE enum tp_verdict tp_parse_ipv6(
 		return TP_NOT_OURS; /* ::ffff:a.b.c.d on the wire is not the address a.b.c.d */
 	return tp_parse_udp(pkt, l3 + TP_IPV6_LEN, tp_from_be16(ip->payload_len), in);
 }
+
+/* What Ethernet says comes behind it. */
+static TP_INLINE enum tp_verdict tp_parse_ip(
+	const struct tp_packet *pkt, tp_be16 type, struct tp_headers *in)
+{
+	uint8_t *l3 = pkt->data + in->link_len;
+
+	if (tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV4)))
+		return tp_parse_ipv4(pkt, l3, in);
+	if (tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV6)))
+		return tp_parse_ipv6(pkt, l3, in);
+	return TP_NOT_OURS;
+}

@@ -8,50 +8,56 @@
 
 #include "common.h"
 #include "count.h"
+#include "general.h"
 #include "host.h"
 #include "lookup.h"
 #include "parse.h"
-#include "rewrite.h"
 #include "verdict.h"
 
-/* Compiled once for IPv4 and once for IPv6: neither carries the other's branches. */
-static TP_INLINE enum tp_verdict tp_relay_ip(struct tp_host *host, struct tp_packet *pkt,
-	const struct tp_config *config, struct tp_headers *in, bool v4)
-{
-	uint8_t *l3 = pkt->data + in->link_len;
-	struct tp_rewrite out;
-	enum tp_verdict verdict;
-
-	verdict = v4 ? tp_parse_ipv4(pkt, l3, in) : tp_parse_ipv6(pkt, l3, in);
-	if (verdict != TP_RELAYED)
-		return tp_count(host, verdict);
-	verdict = tp_find(host, pkt, config, in, &out);
-	if (verdict != TP_RELAYED)
-		return tp_count(host, verdict);
-	verdict = tp_apply(host, pkt, in, &out);
-	if (verdict != TP_RELAYED)
-		return tp_count(host, verdict);
-	return tp_count_relayed(host, &out, tp_pair_of(v4, v4));
-}
-
-/* Every case there is. */
-static TP_OUT_OF_LINE enum tp_verdict tp_relay_any(struct tp_host *host, struct tp_packet *pkt)
+static TP_INLINE enum tp_verdict tp_find_flow_of(struct tp_host *host, const struct tp_packet *pkt,
+	struct tp_headers *in, struct tp_flow **flow)
 {
 	const struct tp_config *config = tp_host_config(host);
-	struct tp_headers in;
 	enum tp_verdict verdict;
 	tp_be16 type;
 
 	if (!tp_is_enabled(host, config))
+		return TP_OFF;
+	verdict = tp_parse_ethernet(pkt, in, &type);
+	if (verdict == TP_RELAYED)
+		verdict = tp_parse_ip(pkt, type, in);
+	return verdict == TP_RELAYED ? tp_find(host, pkt, config, in, flow) : verdict;
+}
+
+/* Every case there is: the packet's flow, or NULL and way->verdict says why. */
+static TP_OUT_OF_LINE struct tp_flow *tp_find_any(
+	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way)
+{
+	struct tp_flow *flow = NULL;
+	struct tp_headers in;
+
+	way->verdict = (uint8_t)tp_find_flow_of(host, pkt, &in, &flow);
+	if (way->verdict != TP_RELAYED)
+		return NULL;
+	tp_set_way(way, &in);
+	return flow;
+}
+
+static TP_OUT_OF_LINE enum tp_verdict tp_relay_any(struct tp_host *host, struct tp_packet *pkt)
+{
+	struct tp_way *way = tp_host_way(host);
+	struct tp_flow *flow;
+	enum tp_verdict verdict;
+
+	if (!way)
 		return tp_count(host, TP_OFF);
-	verdict = tp_parse_ethernet(pkt, &in, &type);
-	if (verdict != TP_RELAYED)
-		return tp_count(host, verdict);
-	if (TP_LIKELY(tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV4))))
-		return tp_relay_ip(host, pkt, config, &in, true);
-	if (tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV6)))
-		return tp_relay_ip(host, pkt, config, &in, false);
-	return tp_count(host, TP_NOT_OURS);
+	flow = tp_find_any(host, pkt, way);
+	if (!flow)
+		return tp_count(host, (enum tp_verdict)way->verdict);
+	verdict = tp_host_general(host, pkt, way, flow);
+	pkt->egress = way->egress;
+	pkt->interface = way->interface;
+	return verdict == TP_RELAYED ? verdict : tp_count(host, verdict);
 }
 
 static TP_INLINE enum tp_verdict tp_relay(struct tp_host *host, struct tp_packet *pkt)

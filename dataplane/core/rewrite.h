@@ -1,17 +1,23 @@
 /*
  * SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
  *
- * Turns a matched packet into the one that leaves (RFC 8656, 14 and 13.2): first every reason not
- * to, then room, then the new headers in one go. Both sides have the same family; translation would
- * start in tp_check_rewrite(), which now leaves it to the control plane, and replace the writer of
- * the IP header. A hairpin (the peer is a relayed address of ours) would be a second look-up before
- * it; such flows have no next hop and take the same way round.
+ * Turns a packet of a plain flow (TP_FLOW_PLAIN) into the one that leaves (RFC 8656, 14 and 13.2):
+ * first every reason not to, then room, then the new headers in one go. For the common path
+ * (common.h), which has seen that nothing is odd about the packet; the rest is general.h's.
  */
 #pragma once
 
 #include "checksum.h"
 #include "host.h"
 #include "lookup.h"
+
+struct tp_rewrite {
+	struct tp_flow *flow; /* only its counters are ours to write */
+	enum tp_direction direction;
+	uint16_t data_len; /* application data */
+	bool channel_in;   /* it lies behind a ChannelData header */
+	bool channel_out;  /* it will */
+};
 
 static TP_INLINE uint16_t tp_udp_len_out(const struct tp_rewrite *out)
 {
@@ -50,45 +56,39 @@ static TP_INLINE bool tp_read_next_hop(
 	return !(seq & 1) && TP_READ_ONCE(hop->seq) == seq;
 }
 
-/* Of a flow within one family: TTL, next hop, size. */
+/* How a packet of that length leaves through a next hop. */
+static TP_INLINE enum tp_verdict tp_find_link(struct tp_host *host, struct tp_packet *pkt,
+	uint32_t index, uint32_t ip_len, struct tp_link *out)
+{
+	struct tp_next_hop hop;
+	const uint8_t *macs =
+		(const uint8_t *)&hop + __builtin_offsetof(struct tp_next_hop, destination);
+
+	if (!tp_read_next_hop(host, index, &hop))
+		return TP_NO_NEXT_HOP;
+	if (ip_len > hop.mtu)
+		return TP_TOO_BIG;
+	if (!tp_host_reaches(host, pkt, &hop))
+		return TP_NO_NEXT_HOP;
+	out->addresses = tp_get64(macs);
+	out->addresses_rest = tp_get32(macs + 8);
+	out->vlan = hop.vlan;
+	pkt->egress = hop.ifindex;
+	pkt->interface = hop.interface;
+	return TP_RELAYED;
+}
+
 static TP_INLINE enum tp_verdict tp_check_plain(struct tp_host *host, struct tp_packet *pkt,
 	const struct tp_headers *in, const struct tp_rewrite *out, struct tp_outgoing *go)
 {
 	uint32_t ip_len = (in->v4 ? TP_IPV4_LEN : TP_IPV6_LEN) + (uint32_t)tp_udp_len_out(out);
-	struct tp_next_hop hop;
-	const uint8_t *macs =
-		(const uint8_t *)&hop + __builtin_offsetof(struct tp_next_hop, destination);
 
 	go->local = tp_host_local(host, out->flow->value.local);
 	if (!go->local)
 		return TP_NO_NEXT_HOP;
 	if (tp_ttl(in) <= 1)
 		return TP_TTL_EXPIRED;
-	if (!tp_read_next_hop(host, TP_READ_ONCE(out->flow->next_hop), &hop))
-		return TP_NO_NEXT_HOP;
-	if (ip_len > hop.mtu)
-		return TP_TOO_BIG;
-	if (!tp_host_reaches(host, pkt, &hop))
-		return TP_NO_NEXT_HOP;
-	go->link.addresses = tp_get64(macs);
-	go->link.addresses_rest = tp_get32(macs + 8);
-	go->link.vlan = hop.vlan;
-	pkt->egress = hop.ifindex;
-	pkt->interface = hop.interface;
-	return TP_RELAYED;
-}
-
-static TP_INLINE enum tp_verdict tp_check_rewrite(struct tp_host *host, struct tp_packet *pkt,
-	const struct tp_headers *in, const struct tp_rewrite *out, struct tp_outgoing *go)
-{
-	const struct tp_flow_value *value = &out->flow->value;
-	const struct tp_local *local = tp_host_local(host, value->local);
-
-	if (!local || tp_is_v4(value->remote) != in->v4 || tp_is_v4(local->ip) != in->v4)
-		return TP_NO_NEXT_HOP;
-	if (out->direction == TP_CLIENT_TO_PEER && tp_is_forbidden(value->remote, in->v4))
-		return TP_FORBIDDEN;
-	return tp_check_plain(host, pkt, in, out, go);
+	return tp_find_link(host, pkt, TP_READ_ONCE(out->flow->next_hop), ip_len, &go->link);
 }
 
 /* DSCP, ECN and DF are kept; the identification is another one unless DF makes it meaningless. */
@@ -104,8 +104,6 @@ static TP_INLINE void tp_make_ipv4(
 	uint32_t sum = out->flow->ip_sum_delta + (uint32_t)(id ^ mix) + tp_sum_minus(id);
 	uint64_t checksum;
 
-	if (TP_UNLIKELY(out->padding_len))
-		sum += tp_sum_minus(tp_to_be16(out->padding_len).be);
 	checksum = tp_checksum_add((uint16_t)(second >> 16), sum);
 	go->ip[0] = ((first & ~UINT64_C(0xffff0000)) | (uint64_t)len << 16) ^ (uint64_t)mix << 32;
 	go->ip[1] = ((second & 0xffff) - 1) | checksum << 16 |
@@ -138,9 +136,6 @@ static TP_INLINE uint16_t tp_udp_checksum_out(
 		sum += tp_sum_minus(len);
 	if (out->channel_out)
 		sum += len;
-	/* The length stands in the UDP header and in the pseudo header. */
-	if (TP_UNLIKELY(out->padding_len))
-		sum += out->padding_sum + 2 * tp_sum_minus(tp_to_be16(out->padding_len).be);
 	checksum = tp_checksum_add(checksum, sum);
 	return checksum ? checksum : 0xffff;
 }
@@ -158,20 +153,6 @@ static TP_INLINE void tp_make_headers(
 		  (uint64_t)tp_to_be16(tp_udp_len_out(out)).be << 32 |
 		  (uint64_t)tp_udp_checksum_out(in, out) << 48;
 	go->channeldata = value->channel.be | (uint32_t)tp_to_be16(out->data_len).be << 16;
-}
-
-/* After this the old headers are out of reach and the packet is bound to leave or to be dropped. */
-static TP_INLINE bool tp_make_room(struct tp_host *host, struct tp_packet *pkt,
-	const struct tp_headers *in, const struct tp_rewrite *out, const struct tp_outgoing *go)
-{
-	uint32_t tail = (uint32_t)(in->room - in->l4_len) + out->padding_len;
-	int32_t growth = (go->link.vlan.be ? TP_VLAN_LEN : 0) + TP_ETHERNET_LEN - in->link_len +
-			 (out->channel_out ? TP_CHANNELDATA_LEN : 0) -
-			 (out->channel_in ? TP_CHANNELDATA_LEN : 0);
-
-	if (TP_UNLIKELY(tail) && !tp_host_trim_tail(host, pkt, tail))
-		return false;
-	return growth == 0 || tp_host_move_head(host, pkt, growth);
 }
 
 static TP_INLINE uint8_t *tp_write_link(uint8_t *at, const struct tp_link *link, uint16_t ethertype)
@@ -208,7 +189,7 @@ static TP_INLINE uint8_t *tp_write_ip(
 	return at + TP_IPV6_LEN;
 }
 
-/* TP_NO_ROOM cannot happen here: it is how the bounds are shown to the BPF verifier. */
+/* TP_MALFORMED cannot happen here: it is how the bounds are shown to the BPF verifier. */
 static TP_INLINE enum tp_verdict tp_write(
 	struct tp_packet *pkt, bool v4, const struct tp_rewrite *out, const struct tp_outgoing *go)
 {
@@ -216,9 +197,9 @@ static TP_INLINE enum tp_verdict tp_write(
 	uint8_t *at = pkt->data;
 
 	if (at + len > pkt->end)
-		return TP_NO_ROOM;
+		return TP_MALFORMED;
 	if (TP_UNLIKELY(go->link.vlan.be) && at + len + TP_VLAN_LEN > pkt->end)
-		return TP_NO_ROOM;
+		return TP_MALFORMED;
 	at = tp_write_link(at, &go->link, v4 ? TP_ETHERTYPE_IPV4 : TP_ETHERTYPE_IPV6);
 	at = tp_write_ip(at, v4, out, go);
 	tp_put64(at, go->udp);
@@ -226,21 +207,7 @@ static TP_INLINE enum tp_verdict tp_write(
 	if (!out->channel_out)
 		return TP_RELAYED;
 	if (at + TP_CHANNELDATA_LEN > pkt->end)
-		return TP_NO_ROOM;
+		return TP_MALFORMED;
 	tp_put32(at, go->channeldata);
 	return TP_RELAYED;
-}
-
-static TP_INLINE enum tp_verdict tp_apply(struct tp_host *host, struct tp_packet *pkt,
-	const struct tp_headers *in, const struct tp_rewrite *out)
-{
-	struct tp_outgoing go;
-	enum tp_verdict verdict = tp_check_rewrite(host, pkt, in, out, &go);
-
-	if (TP_UNLIKELY(verdict != TP_RELAYED))
-		return verdict;
-	tp_make_headers(in, out, &go);
-	if (!tp_make_room(host, pkt, in, out, &go))
-		return TP_NO_ROOM;
-	return tp_write(pkt, in->v4, out, &go);
 }

@@ -151,7 +151,7 @@ static enum tp_verdict counted(
 	for (int i = 0; i < TP_DIRECTIONS; i++)
 		relayed += tp_worker_direction(after, i).packets -
 			   tp_worker_direction(before, i).packets;
-	if (relayed == 1)
+	if (relayed - (after->hairpins - before->hairpins) == 1)
 		verdict = TP_RELAYED;
 	for (int i = 0; i < TP_VERDICT_CELLS; i++) {
 		uint64_t n = after->verdicts[i] - before->verdicts[i];
@@ -193,6 +193,8 @@ bool bpf_run(struct bpf_runner *runner, const struct world *world, const struct 
 	out->frame.len = opts.data_size_out;
 	out->verdict = counted(&before, runner->worker);
 	must(fits(out->verdict, opts.retval), "action of the verdict");
+	if (out->verdict == TP_RELAYED)
+		frame_forget_random(in, &out->frame, out->transaction);
 	out->egress = opts.retval == XDP_REDIRECT ? world->interfaces[3] : WORLD_INGRESS;
 	return true;
 }

@@ -75,6 +75,60 @@ bool frame_locate(struct frame *frame)
 	       frame->bytes[frame->l3 + (type == IPV4 ? 9 : 6)] == UDP;
 }
 
+static bool is_data_indication(const struct frame *frame)
+{
+	static const uint8_t cookie[4] = {0x21, 0x12, 0xa4, 0x42};
+	const uint8_t *message = frame->bytes + frame->payload;
+
+	return frame->len >= frame->payload + 44 && frame_get16(frame, frame->payload) == 0x0017 &&
+	       memcmp(message + 4, cookie, sizeof(cookie)) == 0;
+}
+
+/* As it would be, had the bytes from `at` on been others: wrong stays as wrong. */
+static void mend(struct frame *frame, size_t checksum_at, uint32_t sum_before, uint32_t sum_after)
+{
+	uint32_t sum = (uint16_t)~frame_get16(frame, checksum_at);
+
+	sum = add(sum + sum_after + (uint16_t)~sum_before, NULL, 0);
+	frame_put16(frame, checksum_at, (uint16_t)~sum);
+}
+
+static void forget_transaction(struct frame *frame, uint8_t transaction[FRAME_TRANSACTION])
+{
+	uint8_t *message = frame->bytes + frame->payload;
+	bool ipv6 = message[25] == 2;
+	size_t checksum_at = frame->l4 + 6, len = ipv6 ? 44 : 20;
+	uint32_t before = add(0, message, len);
+
+	memcpy(transaction, message + 8, FRAME_TRANSACTION);
+	memset(message + 8, 0, FRAME_TRANSACTION);
+	for (size_t i = 0; ipv6 && i < FRAME_TRANSACTION; i++)
+		message[32 + i] ^= transaction[i];
+	if (frame_get16(frame, checksum_at) == 0)
+		return;
+	mend(frame, checksum_at, before, add(0, message, len));
+	if (frame_get16(frame, checksum_at) == 0)
+		frame_put16(frame, checksum_at, 0xffff);
+}
+
+void frame_forget_random(
+	const struct frame *in, struct frame *out, uint8_t transaction[FRAME_TRANSACTION])
+{
+	struct frame before = *in;
+	bool v4_in, v4_out;
+
+	if (!frame_locate(&before) || !frame_locate(out))
+		return;
+	if (is_data_indication(out))
+		forget_transaction(out, transaction);
+	v4_in = before.bytes[before.l3] >> 4 == 4;
+	v4_out = out->bytes[out->l3] >> 4 == 4;
+	if (v4_in || !v4_out || frame_get16(out, out->l3 + 6) & 0x4000)
+		return;
+	mend(out, out->l3 + 10, frame_get16(out, out->l3 + 4), 0);
+	frame_put16(out, out->l3 + 4, 0);
+}
+
 static void put(struct frame *frame, const void *bytes, size_t len)
 {
 	if (len)

@@ -48,5 +48,14 @@ bool frame_udp_checksum_ok(const struct frame *frame); /* a checksum of 0 is not
 /* Finds l3, l4 and payload in a frame with at most one VLAN tag, no options. False: no UDP. */
 bool frame_locate(struct frame *frame);
 
+/*
+ * What the core draws at random becomes 0, and the checksums follow: the transaction of a Data
+ * indication (its XOR-PEER-ADDRESS too), kept in `transaction`, and the identification of IPv4 that
+ * was IPv6 and may be fragmented.
+ */
+#define FRAME_TRANSACTION 12
+void frame_forget_random(
+	const struct frame *in, struct frame *out, uint8_t transaction[FRAME_TRANSACTION]);
+
 void frame_put16(struct frame *frame, size_t at, uint16_t value);
 uint16_t frame_get16(const struct frame *frame, size_t at);

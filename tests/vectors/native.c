@@ -25,14 +25,17 @@ static struct tp_host host_of(const struct world *world)
 		.interfaces = world->interfaces,
 		.layout = tp_layout_hash(),
 		.ticks = tp_ticks(tp_clock_now_ns()),
+		.now_ns = tp_clock_now_ns(),
 	};
 }
 
 void native_run(
 	const struct world *world, const struct frame *in, size_t headroom, struct outcome *out)
 {
+	static uint64_t random;
 	struct tp_host host = host_of(world);
-	TP_AUTO_FREE uint8_t *buffer = malloc(headroom + in->len ? headroom + in->len : 1);
+	size_t room = headroom + in->len + (headroom ? TAILROOM : 0);
+	TP_AUTO_FREE uint8_t *buffer = malloc(room ? room : 1);
 	struct tp_packet pkt;
 
 	if (!buffer)
@@ -43,14 +46,18 @@ void native_run(
 		.data = buffer + headroom,
 		.end = buffer + headroom + in->len,
 		.room = buffer,
-		.room_end = buffer + headroom + in->len,
+		.room_end = buffer + room,
 		.ingress = WORLD_INGRESS,
 	};
+	host.random = random;
 	out->verdict = tp_relay(&host, &pkt);
+	random = host.random;
 	out->egress = pkt.egress;
 	out->frame.len = (size_t)(pkt.end - pkt.data);
 	if (out->frame.len)
 		memcpy(out->frame.bytes, pkt.data, out->frame.len);
+	if (out->verdict == TP_RELAYED)
+		frame_forget_random(in, &out->frame, out->transaction);
 }
 
 bool frame_equal(const struct frame *a, const struct frame *b)

@@ -8,14 +8,17 @@
 #include "frame.h"
 #include "world.h"
 
-#define HEADROOM 64
+#define HEADROOM 128
+#define TAILROOM 16
 
 struct outcome {
 	enum tp_verdict verdict;
-	struct frame frame; /* as it left; only bytes and len are set */
-	uint32_t egress;    /* RELAYED: ifindex */
+	struct frame frame; /* as it left, nothing random in it; only bytes and len are set */
+	uint8_t transaction[FRAME_TRANSACTION]; /* of a Data indication, as it left */
+	uint32_t egress;                        /* RELAYED: ifindex */
 };
 
+/* Without room in front there is none behind either, else TAILROOM. */
 void native_run(
 	const struct world *world, const struct frame *in, size_t headroom, struct outcome *out);
 

@@ -187,6 +187,8 @@ bool wire_run(struct wire_runner *runner, const struct world *world, const struc
 		if (tp_clock_now_ns() > end)
 			end_by_loss(in, out->verdict);
 	}
+	if (out->verdict == TP_RELAYED)
+		frame_forget_random(in, &out->frame, out->transaction);
 	return true;
 }
 

@@ -1,0 +1,236 @@
+/*
+ * SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+ *
+ * The whole fast path: ChannelData and indications, any family to any, from a client to its peer,
+ * from a peer to its client, or, where the peer is a relay of this server, from client to client.
+ * Whoever found the packet's flow leaves the rest to this: what lies around the data that came, the
+ * way to the other side, and what lies around the data that leaves. All of that is data; the code
+ * is there once. Every check comes before the first write.
+ */
+#pragma once
+
+#include "count.h"
+#include "host.h"
+#include "leave.h"
+#include "lookup.h"
+#include "open.h"
+#include "way.h"
+
+static TP_INLINE uint64_t tp_ident_of(uint32_t ports, uint32_t local, enum tp_flow_kind kind)
+{
+	if (kind == TP_FLOW_PERMISSION)
+		ports &= 0xffff0000;
+	return ports | (uint64_t)(uint8_t)local << 48 | (uint64_t)kind << 56;
+}
+
+/*
+ * Which relay of the allocation a Send leaves by, and whether it is granted. Without a permission
+ * the control plane looks: a request for it may have come right before (as in lookup.h).
+ */
+static TP_INLINE enum tp_verdict tp_take_send(struct tp_host *host, const struct tp_config *config,
+	const struct tp_flow *client, struct tp_way *way, struct tp_relay_ref *relay)
+{
+	bool v4 = tp_is_v4(way->peer.ip);
+	const struct tp_flow *grant;
+
+	relay->word = TP_READ_ONCE(client->value.relays[v4 ? TP_RELAY_V4 : TP_RELAY_V6].word);
+	if (!relay->used)
+		return tp_without_flow(config);
+	grant = tp_find_other(host, way->peer.ip[0], way->peer.ip[1],
+		tp_ident_of((uint32_t)relay->port.be << 16, relay->local, TP_FLOW_PERMISSION));
+	if (!grant)
+		return TP_UNBOUND;
+	if (tp_is_expired(host, grant))
+		return TP_EXPIRED;
+	way->next_hop = TP_READ_ONCE(grant->peer_hop);
+	way->is_hairpin = grant->value.flags & TP_FLOW_HAIRPIN;
+	/* A permission is for all of the peer's ports, and its label is the one towards the client.
+	 */
+	way->label = grant->label ^ way->peer.port.be * UINT32_C(0x9e3779b1) >> 12;
+	return TP_RELAYED;
+}
+
+static TP_INLINE void tp_take_channel(
+	const struct tp_flow *channel, struct tp_way *way, struct tp_relay_ref *relay)
+{
+	const struct tp_flow_value *value = &channel->value;
+
+	way->peer.ip[0] = value->remote[0];
+	way->peer.ip[1] = value->remote[1];
+	way->peer.port = value->remote_port;
+	way->next_hop = TP_READ_ONCE(channel->next_hop);
+	way->is_hairpin = value->flags & TP_FLOW_HAIRPIN;
+	way->label = channel->label;
+	relay->port = value->local_port;
+	relay->local = value->local;
+}
+
+/* From a client to its peer. */
+static TP_INLINE enum tp_verdict tp_go_up(struct tp_host *host, const struct tp_config *config,
+	struct tp_way *way, struct tp_sides *sides)
+{
+	struct tp_relay_ref relay = {.word = 0};
+	enum tp_verdict verdict = TP_RELAYED;
+
+	if (way->is_send)
+		verdict = tp_take_send(host, config, sides->up, way, &relay);
+	else
+		tp_take_channel(sides->up, way, &relay);
+	if (verdict != TP_RELAYED)
+		return verdict;
+	if (way->peer.port.be == 0 || tp_is_forbidden(way->peer.ip, tp_is_v4(way->peer.ip)))
+		return TP_FORBIDDEN;
+	sides->from = tp_host_local(host, relay.local);
+	way->to[0] = way->peer.ip[0];
+	way->to[1] = way->peer.ip[1];
+	way->ports_out = relay.port.be | (uint32_t)way->peer.port.be << 16;
+	return sides->from ? TP_RELAYED : TP_NO_NEXT_HOP;
+}
+
+/* From a peer to the client that granted it (RFC 8656, 11.3 and 12.7). */
+static TP_INLINE enum tp_verdict tp_go_down(
+	struct tp_host *host, struct tp_way *way, struct tp_sides *sides)
+{
+	const struct tp_flow_value *value = &sides->down->value;
+
+	sides->from = tp_host_local(host, value->local);
+	way->to[0] = value->remote[0];
+	way->to[1] = value->remote[1];
+	way->ports_out = tp_get32(&value->local_port);
+	way->next_hop = TP_READ_ONCE(sides->down->next_hop);
+	way->label = sides->down->label;
+	way->channel = value->channel.be;
+	way->head_len = TP_CHANNELDATA_LEN;
+	if (!way->channel) {
+		way->head_len = (uint16_t)tp_data_head_len(tp_is_v4(way->peer.ip));
+		way->padding_len = (uint16_t)(tp_padded(way->data_len) - way->data_len);
+	}
+	return sides->from ? TP_RELAYED : TP_NO_NEXT_HOP;
+}
+
+/* What a datagram from relay to relay would meet at the other one. */
+static TP_INLINE enum tp_verdict tp_find_at_relay(struct tp_host *host,
+	const struct tp_config *config, const struct tp_way *way, struct tp_sides *sides)
+{
+	const uint64_t *from = sides->from->ip;
+	const struct tp_ports *ports;
+	uint32_t local;
+
+	if (!tp_find_local(host, config, way->to, &local))
+		return TP_NO_NEXT_HOP;
+	ports = tp_host_ports(host, local);
+	if (!ports || TP_READ_ONCE(ports->state[tp_from_be16(way->peer.port)]) != TP_PORT_RELAY)
+		return TP_SLOW_PORT;
+	sides->down = tp_find_other(
+		host, from[0], from[1], tp_ident_of(way->ports_out, local, TP_FLOW_PEER));
+	if (!sides->down || tp_is_expired(host, sides->down))
+		sides->down = tp_find_other(host, from[0], from[1],
+			tp_ident_of(way->ports_out, local, TP_FLOW_PERMISSION));
+	if (!sides->down)
+		return tp_without_flow(config);
+	if (tp_is_expired(host, sides->down))
+		return TP_EXPIRED;
+	/* Nobody may reach his own relays (controlplane/turn/peer.c). */
+	return sides->down->allocation == sides->up->allocation ? TP_FORBIDDEN : TP_RELAYED;
+}
+
+/* The peer is a relay of ours: the packet goes up, and down again as from that relay's peer. */
+static TP_INLINE enum tp_verdict tp_go_round(struct tp_host *host, const struct tp_config *config,
+	struct tp_way *way, struct tp_sides *sides)
+{
+	enum tp_verdict verdict = tp_find_at_relay(host, config, way, sides);
+
+	if (verdict != TP_RELAYED)
+		return verdict;
+	way->peer.ip[0] = sides->from->ip[0];
+	way->peer.ip[1] = sides->from->ip[1];
+	way->peer.port.be = (uint16_t)way->ports_out;
+	return tp_go_down(host, way, sides);
+}
+
+/* By the kind of the flow: CHANNEL, PEER, PERMISSION, or CLIENT, whose packet is a Send. */
+static TP_INLINE enum tp_verdict tp_find_way(struct tp_host *host, const struct tp_packet *pkt,
+	const struct tp_config *config, struct tp_flow *flow, uint8_t kind, struct tp_way *way,
+	struct tp_sides *sides)
+{
+	enum tp_verdict verdict;
+
+	if (kind == TP_FLOW_PEER || kind == TP_FLOW_PERMISSION) {
+		sides->down = flow;
+		way->data_len = way->payload_len;
+		way->peer.ip[0] = flow->key.remote[0];
+		way->peer.ip[1] = flow->key.remote[1];
+		way->peer.port.be = (uint16_t)way->ports;
+		return tp_go_down(host, way, sides);
+	}
+	sides->up = flow;
+	way->is_send = kind == TP_FLOW_CLIENT;
+	verdict = tp_host_open(host, pkt, way);
+	if (verdict == TP_RELAYED)
+		verdict = tp_go_up(host, config, way, sides);
+	if (verdict == TP_RELAYED && TP_UNLIKELY(way->is_hairpin))
+		verdict = tp_go_round(host, config, way, sides);
+	return verdict;
+}
+
+static TP_INLINE void tp_count_way(
+	struct tp_host *host, const struct tp_way *way, const struct tp_sides *sides)
+{
+	struct tp_worker_counters *worker = tp_host_worker(host);
+	bool v4_peer = tp_is_v4(way->peer.ip);
+
+	if (sides->up)
+		tp_count_relayed(host, sides->up, TP_CLIENT_TO_PEER, tp_pair_of(way->v4, v4_peer),
+			way->data_len);
+	if (sides->down)
+		tp_count_relayed(host, sides->down, TP_PEER_TO_CLIENT,
+			tp_pair_of(v4_peer, tp_is_v4(way->to)), way->data_len);
+	if (way->is_hairpin && worker)
+		worker->hairpins++;
+}
+
+/* TP_RELAYED is counted; any other verdict is not yet. */
+static TP_INLINE enum tp_verdict tp_general(
+	struct tp_host *host, struct tp_packet *pkt, struct tp_way *way, struct tp_flow *flow)
+{
+	const struct tp_config *config = tp_host_config(host);
+	uint8_t kind = TP_READ_ONCE(flow->key.kind);
+	struct tp_sides sides = {0};
+	enum tp_verdict verdict;
+
+	/* Revoked while the packet was on its way here. */
+	if (!config || kind == TP_FLOW_NONE)
+		return TP_NO_FLOW;
+	verdict = tp_begin_way(pkt, tp_is_v4(flow->key.remote), way);
+	if (verdict == TP_RELAYED)
+		verdict = tp_find_way(host, pkt, config, flow, kind, way, &sides);
+	if (verdict == TP_RELAYED)
+		verdict = tp_leave(host, pkt, config, way, &sides);
+	if (verdict != TP_RELAYED)
+		return verdict;
+	tp_count_way(host, way, &sides);
+	way->egress = pkt->egress;
+	way->interface = pkt->interface;
+	return TP_RELAYED;
+}
+
+#ifndef __bpf__
+/* Here calling is all there is to it. */
+static TP_INLINE enum tp_verdict tp_host_open(
+	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way)
+{
+	return tp_open(pkt, way);
+}
+
+static TP_INLINE enum tp_verdict tp_host_check_fingerprint(
+	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way)
+{
+	return tp_check_fingerprint(pkt, way);
+}
+
+static TP_INLINE enum tp_verdict tp_host_general(
+	struct tp_host *host, struct tp_packet *pkt, struct tp_way *way, struct tp_flow *flow)
+{
+	return tp_general(host, pkt, way, flow);
+}
+#endif

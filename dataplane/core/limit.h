@@ -1,0 +1,21 @@
+/*
+ * SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+ *
+ * The bandwidth limit as the fast path asks for it: last of all checks, since it charges.
+ */
+#pragma once
+
+#include "host.h"
+#include "policer.h"
+
+static TP_INLINE bool tp_is_within_limit(struct tp_host *host, const struct tp_config *config,
+	const struct tp_flow *flow, enum tp_direction direction, uint32_t data_len)
+{
+	uint32_t policer;
+
+	if (TP_LIKELY(config->byte_ns == 0))
+		return true;
+	policer = flow->policer;
+	return policer == 0 || tp_policer_allows(config, tp_host_policer(host, policer), direction,
+				       tp_host_now_ns(host), data_len);
+}

@@ -1,0 +1,86 @@
+/*
+ * SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+ *
+ * What an IP header says besides addresses and lengths, and how that goes from one family to the
+ * other (RFC 8656, 13 and 14): read from the packet that came, written into the one that leaves.
+ */
+#pragma once
+
+#include "checksum.h"
+#include "host.h"
+
+#define TP_IPV6_MIN_MTU  1280
+#define TP_IPV4_ATOMIC   1260 /* up to here IPv6 may become IPv4 that may be fragmented */
+#define TP_DONT_FRAG_BIT (UINT64_C(0x0040) << 48) /* in an IPv4 header's first eight bytes */
+
+struct tp_marks {
+	uint8_t ttl; /* or hop limit */
+	uint8_t tos; /* or traffic class: DSCP and ECN */
+	bool v4;     /* the header they are from */
+	bool dont_fragment;
+	uint16_t id;      /* IPv4: as it lies in memory */
+	uint16_t residue; /* sum of the header: 0xffff unless its checksum is wrong */
+};
+
+/* The header lies within the packet: TP_IPV4_LEN or TP_IPV6_LEN bytes. */
+static TP_INLINE void tp_read_marks(const uint8_t *ip, bool v4, struct tp_marks *out)
+{
+	uint64_t first = tp_get64(ip), second;
+
+	out->v4 = v4;
+	if (!v4) {
+		out->ttl = (uint8_t)(first >> 56);
+		out->tos = (uint8_t)(__builtin_bswap32((uint32_t)first) >> 20);
+		out->dont_fragment = false;
+		out->id = 0;
+		out->residue = 0xffff;
+		return;
+	}
+	second = tp_get64(ip + 8);
+	out->ttl = (uint8_t)second;
+	out->tos = (uint8_t)(first >> 8);
+	out->dont_fragment = first & TP_DONT_FRAG_BIT;
+	out->id = (uint16_t)(first >> 32);
+	out->residue = tp_sum_fold(
+		tp_sum_words(first) + tp_sum_words(second) + tp_sum_words(tp_get32(ip + 16)));
+}
+
+/*
+ * One hop of the marks into the other family or the same; `ip_len` is what leaves it. False: what
+ * may be fragmented has to be (RFC 8656, 13.1), which is the control plane's business.
+ */
+static TP_INLINE bool tp_hop_marks(struct tp_marks *marks, bool v4_out, uint32_t ip_len)
+{
+	bool v4_in = marks->v4;
+
+	marks->v4 = v4_out;
+	if (!v4_in)
+		marks->dont_fragment = ip_len > TP_IPV4_ATOMIC;
+	return !v4_in || v4_out || marks->dont_fragment || ip_len <= TP_IPV6_MIN_MTU;
+}
+
+/* An IPv4 header up to its destination, as words in the order of the wire. `mix`: tp_flow.id_mix.
+ */
+static TP_INLINE void tp_make_marked_ipv4(const struct tp_marks *marks, uint16_t id,
+	uint32_t ip_len, uint32_t source, uint32_t destination, uint64_t out[2])
+{
+	uint32_t sum;
+
+	out[0] = 0x45 | (uint64_t)marks->tos << 8 |
+		 (uint64_t)tp_to_be16((uint16_t)ip_len).be << 16 | (uint64_t)id << 32 |
+		 (marks->dont_fragment ? TP_DONT_FRAG_BIT : 0);
+	out[1] = marks->ttl | TP_PROTOCOL_UDP << 8 | (uint64_t)source << 32;
+	sum = tp_sum_words(out[0]) + tp_sum_words(out[1]) + tp_sum_words(destination) +
+	      tp_sum_minus(marks->residue);
+	out[1] |= (uint64_t)(uint16_t)~tp_sum_fold(sum) << 16;
+}
+
+/* An IPv6 header up to its addresses. */
+static TP_INLINE uint64_t tp_make_marked_ipv6(
+	const struct tp_marks *marks, uint32_t label, uint32_t udp_len)
+{
+	uint32_t class_label = 6u << 28 | (uint32_t)marks->tos << 20 | (label & 0xfffff);
+
+	return tp_to_be32(class_label).be | (uint64_t)tp_to_be16((uint16_t)udp_len).be << 32 |
+	       (uint64_t)TP_PROTOCOL_UDP << 48 | (uint64_t)marks->ttl << 56;
+}

@@ -1,0 +1,160 @@
+/*
+ * SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+ *
+ * Finds the data in a packet, and sums up what lies around it. These functions read the packet and
+ * nothing else, so a host may run each by itself.
+ */
+#pragma once
+
+#include "checksum.h"
+#include "crc32.h"
+#include "host.h"
+#include "stun.h"
+#include "way.h"
+
+/* What lies around the data is summed up word by word: no more of it than this. */
+#define TP_AROUND_MAX 256
+
+/* Reads what the headers say; the look-up has checked them. */
+static TP_INLINE enum tp_verdict tp_begin_way(
+	const struct tp_packet *pkt, bool v4, struct tp_way *way)
+{
+	uint32_t ip_at = way->link_len & 0x1f, udp_at = ip_at + tp_ip_len(v4);
+	const uint8_t *ip = pkt->data + ip_at, *udp = pkt->data + udp_at;
+
+	if (udp + TP_UDP_LEN > pkt->end || ip + tp_ip_len(v4) > pkt->end)
+		return TP_MALFORMED;
+	tp_read_marks(ip, v4, &way->marks);
+	if (v4)
+		way->address_sum = tp_sum_words(tp_get64(ip + 12));
+	else
+		way->address_sum =
+			tp_sum_words(tp_get64(ip + 8)) + tp_sum_words(tp_get64(ip + 16)) +
+			tp_sum_words(tp_get64(ip + 24)) + tp_sum_words(tp_get64(ip + 32));
+	way->v4 = v4;
+	way->checksum = ((const struct tp_udp *)udp)->checksum.be;
+	way->payload_at = (uint16_t)(udp_at + TP_UDP_LEN);
+	way->payload_len = (uint16_t)(way->udp_len - TP_UDP_LEN);
+	return way->payload_len <= TP_STUN_LEN_MAX ? TP_RELAYED : TP_TOO_BIG;
+}
+
+/* Its place in the packet is even, and `len` a multiple of 4. */
+static TP_INLINE bool tp_sum_words_at(
+	const struct tp_packet *pkt, const uint8_t *from, uint32_t len, uint64_t *sum)
+{
+	for (uint32_t i = 0; i < TP_AROUND_MAX; i += 4, from += 4) {
+		if (i >= len)
+			return true;
+		if (from + 4 > pkt->end)
+			return false;
+		*sum += tp_get32(from);
+	}
+	return false;
+}
+
+/* Up to three bytes; whether the first one's place is odd decides which half of its word it is. */
+static TP_INLINE uint32_t tp_sum_bytes_at(
+	const struct tp_packet *pkt, const uint8_t *from, uint32_t len, uint32_t place)
+{
+	uint32_t sum = 0;
+
+	for (uint32_t i = 0; i < TP_PADDING_MAX; i++, from++) {
+		TP_KEEP(from);
+		if (i >= len || from + 1 > pkt->end)
+			break;
+		sum += (uint32_t)*from << (((place + i) & 1) * 8);
+	}
+	return sum;
+}
+
+/* TP_CONTROL: there is more around the data than a packet of media has. */
+static TP_INLINE enum tp_verdict tp_sum_around(const struct tp_packet *pkt, struct tp_way *way)
+{
+	uint32_t data_at = way->data_at, data_len = way->data_len;
+	uint32_t behind = way->payload_len - data_at - data_len;
+	uint32_t odd = behind <= TP_PADDING_MAX ? behind : tp_padded(data_len) - data_len;
+	const uint8_t *front = pkt->data + (way->payload_at & 0x7f);
+	const uint8_t *at = front + ((data_at + data_len) & TP_STUN_LEN_MAX);
+	uint64_t sum = 0;
+
+	if (!tp_sum_words_at(pkt, front, data_at, &sum))
+		return TP_CONTROL;
+	if (behind)
+		sum += tp_sum_bytes_at(pkt, at, odd, data_len);
+	if (TP_UNLIKELY(behind > odd) && !tp_sum_words_at(pkt, at + (odd & 3), behind - odd, &sum))
+		return TP_CONTROL;
+	way->around_sum = tp_sum_fold64(sum);
+	return TP_RELAYED;
+}
+
+/* The look-up has seen that the lengths are right. */
+static TP_INLINE enum tp_verdict tp_open_channeldata(
+	const struct tp_packet *pkt, struct tp_way *way)
+{
+	const struct tp_channeldata *header = (const void *)(pkt->data + (way->payload_at & 0x7f));
+
+	if ((const uint8_t *)header + TP_CHANNELDATA_LEN > pkt->end)
+		return TP_MALFORMED;
+	way->data_at = TP_CHANNELDATA_LEN;
+	way->data_len = tp_from_be16(header->len);
+	return TP_RELAYED;
+}
+
+/* RFC 8656, 11.2. */
+static TP_INLINE enum tp_verdict tp_open_send(const struct tp_packet *pkt, struct tp_way *way)
+{
+	const uint8_t *message = pkt->data + (way->payload_at & 0x7f), *data;
+	struct tp_send send;
+	enum tp_verdict verdict = tp_read_send(pkt, message, way->payload_len, &send);
+
+	if (verdict == TP_RELAYED)
+		verdict = tp_read_peer(pkt, message, send.peer_at, &way->peer);
+	if (verdict != TP_RELAYED)
+		return verdict;
+	data = message + (send.data_at & TP_STUN_LEN_MAX);
+	if (data + TP_ATTRIBUTE_LEN > pkt->end)
+		return TP_MALFORMED;
+	way->data_at = (uint16_t)(send.data_at + TP_ATTRIBUTE_LEN);
+	way->data_len = tp_from_be16(((const tp_be16 *)data)[1]);
+	way->fingerprint_at = (uint16_t)send.fingerprint_at;
+	way->dont_fragment = send.dont_fragment;
+	return TP_RELAYED;
+}
+
+/* A client's packet: finds the data in it. */
+static TP_INLINE enum tp_verdict tp_open(const struct tp_packet *pkt, struct tp_way *way)
+{
+	enum tp_verdict verdict =
+		way->is_send ? tp_open_send(pkt, way) : tp_open_channeldata(pkt, way);
+
+	return verdict == TP_RELAYED ? tp_sum_around(pkt, way) : verdict;
+}
+
+/* RFC 8489, 7 and 14.7. It is the last attribute and lies within the message. */
+static TP_INLINE enum tp_verdict tp_check_fingerprint(
+	const struct tp_packet *pkt, struct tp_way *way)
+{
+	const uint8_t *message = pkt->data + (way->payload_at & 0x7f);
+	const uint8_t *attribute = message + (way->fingerprint_at & TP_STUN_LEN_MAX);
+	uint32_t crc;
+
+	if (attribute + 2 * TP_ATTRIBUTE_LEN > pkt->end)
+		return TP_MALFORMED;
+	if (!tp_crc32(pkt, message, way->fingerprint_at, &crc))
+		return TP_CONTROL;
+	crc ^= TP_FINGERPRINT_XOR;
+	return tp_get32(attribute + TP_ATTRIBUTE_LEN) == __builtin_bswap32(crc) ? TP_RELAYED
+										: TP_MALFORMED;
+}
+
+/*
+ * The general path is big, so a host may have its own way of calling it: tp_general() (general.h),
+ * and in it tp_open() and tp_check_fingerprint(). After tp_host_general() nothing of `pkt` is valid
+ * any more unless the verdict's fate is PASS.
+ */
+static TP_INLINE enum tp_verdict tp_host_general(
+	struct tp_host *host, struct tp_packet *pkt, struct tp_way *way, struct tp_flow *flow);
+static TP_INLINE enum tp_verdict tp_host_open(
+	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way);
+static TP_INLINE enum tp_verdict tp_host_check_fingerprint(
+	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way);
