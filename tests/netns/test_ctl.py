@@ -74,6 +74,41 @@ def test_stats(server, a):
     after = server.stats()
     assert set(after) >= {"verdicts", "directions", "slow_path", "workers", "requests"}
     assert json.dumps(after["requests"]) != json.dumps(before["requests"])
+    assert after["hairpins"] == 0
+
+
+def test_stats_by_pair_of_families(server, client, peer):
+    """What the engine relays is counted in one pair of families, and the pairs add up."""
+    for address, peer_address, pair in ((CLIENTS4[0], PEERS4[0], "v4_to_v4"), (CLIENTS6[0], PEERS6[0], "v6_to_v6")):
+        c, p = client(address), peer(peer_address)
+        c.alloc(attribute(RAF, V6 if ":" in peer_address else V4))
+        c.bind(0x4000, p.address)
+        server.warm(c, 0x4000, p)
+        before, fast = server.stats()["directions"], server.engine != "socket"
+        for n in range(10):
+            c.send_on(0x4000, b"up")
+            assert p.take() == (b"up", c.relay)
+            p.send(b"down", c.relay)
+            assert c.take_channel() == (0x4000, b"down")
+        after = server.stats()["directions"]
+        for direction in ("client_to_peer", "peer_to_client"):
+            now, was = after[direction], before[direction]
+            assert now["pairs"][pair]["packets"] - was["pairs"][pair]["packets"] == 10 * fast
+            assert now["packets"] == sum(one["packets"] for one in now["pairs"].values())
+            assert now["bytes"] == sum(one["bytes"] for one in now["pairs"].values())
+
+
+def test_workers(server):
+    """How they spend their time is told of those that poll only."""
+    status, workers = server.ctl("status"), server.stats()["workers"]
+    assert len(workers) == status["workers"] and [w["worker"] for w in workers] == list(range(len(workers)))
+    assert status["memory"] in {"socket": ["plain"], "xdp": ["maps"], "afxdp": ["maps"],
+                                "dpdk": ["pages", "huge pages"]}[server.engine]
+    for worker in workers:
+        assert ("busy_ratio" in worker) == (server.engine in ("afxdp", "dpdk"))
+        assert set(worker) >= {"verdicts", "directions", "hairpins"}
+        if "busy_ratio" in worker:
+            assert 0 <= worker["busy_ratio"] <= 1 and worker["polls"] >= worker["bursts"] >= 0
 
 
 @covers("P24")
