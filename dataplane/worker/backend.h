@@ -16,7 +16,10 @@
 /* A frame on its way through a worker. It belongs to the worker from receive() until send(),
  * pass() or release(). */
 struct tp_frame {
-	void *cookie; /* the back end's own: an mbuf, a UMEM address */
+	union { /* the back end's own */
+		void *cookie;
+		uint64_t number;
+	};
 };
 
 struct tp_backend;

@@ -220,7 +220,7 @@ static int give_queues(struct tp_backend *b, uint32_t index)
 	struct worker *w = &b->workers[index];
 	size_t most = b->interfaces_count * AFXDP_QUEUES_MAX;
 
-	w->queues = calloc(most, sizeof(*w->queues));
+	w->queues = calloc(most, sizeof(struct afxdp_queue *));
 	w->polls = calloc(most, sizeof(*w->polls));
 	if (!w->queues || !w->polls)
 		return -ENOMEM;
@@ -448,20 +448,20 @@ static int audit(struct tp_backend *b, char reason[TP_REASON_SIZE])
 /* ---- a worker's -------------------------------------------------------------------------------
  */
 
-/* A frame's cookie: which of the worker's queues it is from, and its number there. */
-static void *cookie_of(uint32_t queue, uint32_t index)
+/* A frame's number: which of the worker's queues it is from, and which frame there. */
+static uint64_t number_of(uint32_t queue, uint32_t index)
 {
-	return (void *)((uintptr_t)queue << 32 | index);
+	return (uint64_t)queue << 32 | index;
 }
 
 static struct afxdp_queue *queue_of(const struct worker *w, const struct tp_frame *frame)
 {
-	return w->queues[(uintptr_t)frame->cookie >> 32];
+	return w->queues[frame->number >> 32];
 }
 
 static uint32_t index_of(const struct tp_frame *frame)
 {
-	return (uint32_t)(uintptr_t)frame->cookie;
+	return (uint32_t)frame->number;
 }
 
 static uint32_t receive(
@@ -475,7 +475,7 @@ static uint32_t receive(
 						 indexes + taken, TP_BURST - taken);
 
 		for (; taken < until; taken++)
-			frames[taken].cookie = cookie_of(at, indexes[taken]);
+			frames[taken].number = number_of(at, indexes[taken]);
 		if (++at == w->queues_count)
 			at = 0;
 	}
