@@ -516,6 +516,7 @@ static void relay_to_relay(void **state)
 	allocate(&b);
 	address_b = relayed(&b, TP_IPV4);
 	tp_addr_text(&address_b, of_b);
+	assert_true(alloc_is_hairpin(relay_of(&a, &address_b), &address_b));
 	WANT("TURN-14-P1 perm", permit(&a, of_b), 0);
 	WANT("TURN-14-P1 perm", permit(&b, of_a), 0);
 	WANT("P14", send_to(&a, of_b), true);
@@ -552,6 +553,8 @@ static void behind_a_1_to_1_nat(void **state)
 	inner_a = allocation_of(&a)->relays[ALLOC_RELAY_V4]->address;
 	assert_int_equal(inner_a.ip[13], 1);
 	assert_int_equal(inner_a.port, told_a.port);
+	/* It has another name: not for the data plane to relay. */
+	assert_false(alloc_is_hairpin(relay_of(&b, &inner_a), &inner_a));
 	tp_addr_text(&told_a, text_a);
 	tp_addr_text(&told_b, text_b);
 	WANT("perm", permit(&a, text_b), 0);
