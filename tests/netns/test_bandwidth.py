@@ -11,8 +11,6 @@ import pytest
 from harness import *
 from turn import *
 
-pytestmark = pytest.mark.engines("socket")
-
 SECONDS = 3
 TIMES = 3  # the limit is offered
 
