@@ -2,8 +2,9 @@
  * SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
  *
  * The fast path for a polling worker: a burst of frames at a time, in three passes. A look-up waits
- * twice for memory, for the tags and then for the record; each pass asks for the lines of all
- * packets that the next one reads, so a burst waits about as long as one packet would. Include
+ * for memory once or twice, for the record at home or for the tags and then the record; each pass
+ * asks for the lines of all packets that the next one reads, so a burst waits about as long as one
+ * packet would. Include
  * host_native.h before.
  */
 #pragma once
@@ -16,9 +17,15 @@
 struct tp_lane {
 	struct tp_asked asked;
 	struct tp_place place;
-	struct tp_flow *flow; /* the likely record; NULL: none seen yet */
+	struct tp_flow *flow; /* NULL: none found */
 	enum { TP_LANE_OTHER, TP_LANE_IPV4, TP_LANE_IPV6 } kind;
 };
+
+static TP_INLINE void tp_burst_fetch(const struct tp_flow *flow)
+{
+	__builtin_prefetch(flow);
+	__builtin_prefetch(&flow->counters, 1);
+}
 
 static TP_INLINE void tp_burst_ask(struct tp_host *host, const struct tp_packet *pkt,
 	const struct tp_config *config, struct tp_lane *lane)
@@ -32,13 +39,16 @@ static TP_INLINE void tp_burst_ask(struct tp_host *host, const struct tp_packet 
 		return;
 	lane->place = tp_place_of(
 		tp_flow_hash(&lane->asked.key, config->salt), TP_READ_ONCE(config->bucket_mask));
+	tp_burst_fetch(tp_host_flow(host, lane->place.home));
 	__builtin_prefetch(tp_host_bucket(host, lane->place.bucket[0]));
-	__builtin_prefetch(tp_host_bucket(host, lane->place.bucket[1]));
 }
 
-/* The first slot with the tag: nearly always the right one. */
+/* At home, or the first slot with the tag: nearly always the right one. */
 static TP_INLINE void tp_burst_find(struct tp_host *host, struct tp_lane *lane)
 {
+	lane->flow = tp_host_flow(host, lane->place.home);
+	if (TP_LIKELY(tp_is_flow(lane->flow, &lane->asked.key)))
+		return;
 	lane->flow = NULL;
 	for (int i = 0; i < 2; i++) {
 		uint32_t bucket = lane->place.bucket[i];
@@ -47,8 +57,7 @@ static TP_INLINE void tp_burst_find(struct tp_host *host, struct tp_lane *lane)
 		if (!match)
 			continue;
 		lane->flow = tp_host_flow(host, bucket * TP_BUCKET_SLOTS + tp_lowest_slot(match));
-		__builtin_prefetch(lane->flow);
-		__builtin_prefetch(&lane->flow->counters, 1);
+		tp_burst_fetch(lane->flow);
 		return;
 	}
 }

@@ -261,8 +261,12 @@ static TP_INLINE uint64_t tp_flow_hash(const struct tp_flow_key *key, const uint
 	return h ^ (h >> 32);
 }
 
-/* Where a flow may lie, and the tag it has there: two buckets to choose from. */
+/*
+ * Where a flow may lie, and the tag it has there: two buckets to choose from. In a table with room
+ * most flows lie at home, where readers look first: that costs one line instead of two.
+ */
 struct tp_place {
+	uint32_t home; /* a slot of the first bucket */
 	uint32_t bucket[2];
 	uint16_t tag; /* never 0 */
 };
@@ -271,8 +275,11 @@ static TP_INLINE struct tp_place tp_place_of(uint64_t hash, uint32_t bucket_mask
 {
 	uint16_t tag = (uint16_t)(hash >> 48);
 
+	uint32_t first = (uint32_t)hash & bucket_mask;
+
 	return (struct tp_place){
-		.bucket = {(uint32_t)hash & bucket_mask, (uint32_t)(hash >> 24) & bucket_mask},
+		.home = first * TP_BUCKET_SLOTS + ((uint32_t)(hash >> 45) & (TP_BUCKET_SLOTS - 1)),
+		.bucket = {first, (uint32_t)(hash >> 24) & bucket_mask},
 		.tag = tag ? tag : 1,
 	};
 }

@@ -142,8 +142,10 @@ static TP_INLINE struct tp_flow *tp_find_flow(
 {
 	struct tp_place place =
 		tp_place_of(tp_flow_hash(key, config->salt), TP_READ_ONCE(config->bucket_mask));
-	struct tp_flow *flow;
+	struct tp_flow *flow = tp_host_flow(host, place.home);
 
+	if (flow && tp_is_flow(flow, key))
+		return flow;
 	flow = tp_find_in_bucket(host, place.bucket[0], place.tag, key);
 	if (flow)
 		return flow;

@@ -20,7 +20,7 @@ struct load {
 	uint32_t slots[CAPACITY]; /* of the live flows; UINT32_MAX: found no place */
 	uint32_t next_key;
 	uint64_t now_ns;
-	uint64_t placed, failed, in_first;
+	uint64_t placed, failed, in_first, at_home;
 };
 
 static struct tp_flow_spec flow_number(uint32_t n)
@@ -35,13 +35,16 @@ static struct tp_flow_spec flow_number(uint32_t n)
 	return spec;
 }
 
-static bool lies_in_first_bucket(const struct load *load, uint32_t slot)
+static void count_place(struct load *load, uint32_t slot)
 {
 	const struct tp_config *config = load->memory.regions[TP_REGION_CONFIG];
 	const struct tp_flow *flows = load->memory.regions[TP_REGION_FLOWS];
-	uint64_t hash = tp_flow_hash(&flows[slot].key, config->salt);
+	struct tp_place place =
+		tp_place_of(tp_flow_hash(&flows[slot].key, config->salt), config->bucket_mask);
 
-	return tp_place_of(hash, config->bucket_mask).bucket[0] == slot / TP_BUCKET_SLOTS;
+	load->placed++;
+	load->in_first += place.bucket[0] == slot / TP_BUCKET_SLOTS;
+	load->at_home += place.home == slot;
 }
 
 static void publish_next(struct load *load, uint32_t index)
@@ -53,8 +56,7 @@ static void publish_next(struct load *load, uint32_t index)
 		load->failed++;
 		return;
 	}
-	load->placed++;
-	load->in_first += lies_in_first_bucket(load, load->slots[index]);
+	count_place(load, load->slots[index]);
 }
 
 static void open_full_table(struct load *load)
@@ -74,8 +76,11 @@ static void open_full_table(struct load *load)
 
 static void report(const struct load *load, const char *what)
 {
-	print_message("%s: %lu placed, %lu found no slot, %.1f %% in their first bucket\n", what,
-		load->placed, load->failed, 100.0 * (double)load->in_first / (double)load->placed);
+	print_message("%s: %lu placed, %lu found no slot, %.1f %% in their first bucket, "
+		      "%.1f %% at home\n",
+		what, load->placed, load->failed,
+		100.0 * (double)load->in_first / (double)load->placed,
+		100.0 * (double)load->at_home / (double)load->placed);
 }
 
 /* Every second `per_second` of the flows at capacity end and as many others begin. */
