@@ -45,7 +45,7 @@ static void put_interfaces(struct text_table *table, const json_t *interfaces)
 
 		text_cell(table, "%s", i ? "" : "interfaces");
 		text_cell(table, "%s (%s%s)", name ? name : "-", mode ? mode : "-",
-			json_is_false(at(interface, "attached")) ? ", program is gone" : "");
+			json_is_false(at(interface, "attached")) ? ", detached" : "");
 	}
 }
 
