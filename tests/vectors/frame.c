@@ -1,11 +1,13 @@
 #include "frame.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define IPV4 0x0800
 #define IPV6 0x86dd
 #define VLAN 0x8100
 #define UDP  17
+#define DATA 0x0013 /* attribute */
 
 void frame_put16(struct frame *frame, size_t at, uint16_t value)
 {
@@ -80,7 +82,7 @@ static bool is_data_indication(const struct frame *frame)
 	static const uint8_t cookie[4] = {0x21, 0x12, 0xa4, 0x42};
 	const uint8_t *message = frame->bytes + frame->payload;
 
-	return frame->len >= frame->payload + 44 && frame_get16(frame, frame->payload) == 0x0017 &&
+	return frame->len >= frame->payload + 36 && frame_get16(frame, frame->payload) == 0x0017 &&
 	       memcmp(message + 4, cookie, sizeof(cookie)) == 0;
 }
 
@@ -96,7 +98,7 @@ static void mend(struct frame *frame, size_t checksum_at, uint32_t sum_before, u
 static void forget_transaction(struct frame *frame, uint8_t transaction[FRAME_TRANSACTION])
 {
 	uint8_t *message = frame->bytes + frame->payload;
-	bool ipv6 = message[25] == 2;
+	bool ipv6 = message[25] == 2 && frame->len >= frame->payload + 48;
 	size_t checksum_at = frame->l4 + 6, len = ipv6 ? 44 : 20;
 	uint32_t before = add(0, message, len);
 
@@ -204,10 +206,146 @@ static void put_udp_checksum(const struct frame_spec *spec, size_t udp_len, stru
 	frame_put16(out, out->l4 + 6, checksum ? checksum : 0xffff);
 }
 
+static void put_head(struct frame *out, uint16_t type, size_t len)
+{
+	put16(out, type);
+	put16(out, (uint16_t)len);
+}
+
+static void put_attribute(struct frame *out, uint16_t type, const void *value, size_t len)
+{
+	put_head(out, type, len);
+	put(out, value, len);
+	fill(out, type == DATA ? 0 : 0x20, -len & 3);
+}
+
+/* RFC 8489, 14.2. */
+static void put_peer(struct frame *out, size_t message, const struct tp_addr *peer, bool wrong_len)
+{
+	size_t len = tp_addr_bytes_len(peer);
+	uint8_t value[20] = {0, peer->family == TP_IPV4 ? 1 : 2, (uint8_t)(peer->port >> 8 ^ 0x21),
+		(uint8_t)(peer->port ^ 0x12)};
+
+	for (size_t i = 0; i < len; i++)
+		value[4 + i] = tp_addr_bytes(peer)[i] ^ out->bytes[message + 4 + i];
+	put_attribute(out, 0x0012, value, wrong_len ? 12 : 4 + len);
+}
+
+static uint32_t crc32_of(const uint8_t *bytes, size_t len)
+{
+	uint32_t crc = ~0u;
+
+	for (size_t i = 0; i < len; i++) {
+		crc ^= bytes[i];
+		for (int bit = 0; bit < 8; bit++)
+			crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
+	}
+	return ~crc;
+}
+
+static void set_message_len(struct frame *out, size_t message)
+{
+	frame_put16(out, message + 2, (uint16_t)(out->len - message - 20));
+}
+
+/* The length counts it already (RFC 8489, 14.7). */
+static void put_fingerprint(struct frame *out, size_t message, uint32_t mistake)
+{
+	size_t at = out->len;
+	uint32_t crc;
+
+	put_head(out, 0x8028, 4);
+	fill(out, 0, 4);
+	set_message_len(out, message);
+	crc = crc32_of(out->bytes + message, at - message) ^ 0x5354554e ^ mistake;
+	frame_put16(out, at + 4, (uint16_t)(crc >> 16));
+	frame_put16(out, at + 6, (uint16_t)crc);
+}
+
+static void put_named(
+	const struct frame_spec *spec, struct frame *out, size_t message, char attribute)
+{
+	static const uint8_t filler[300] = "turnpike test";
+	struct tp_addr other = spec->peer;
+
+	other.port ^= 0x0101;
+	switch (attribute) {
+	case 'X':
+	case 'x':
+	case 'i':
+		put_peer(out, message, attribute == 'x' ? &other : &spec->peer, attribute == 'i');
+		break;
+	case 'D':
+		put_attribute(out, DATA, spec->data, spec->data_len);
+		break;
+	case 'd':
+		put_attribute(out, DATA, filler, 9);
+		break;
+	case 'N':
+		put_attribute(out, 0x001a, NULL, 0);
+		break;
+	case 'S':
+		put_attribute(out, 0x8022, filler, 13);
+		break;
+	case 'L':
+		put_attribute(out, 0x8022, filler, 300);
+		break;
+	case 'O':
+		put_attribute(out, 0xc001, filler, 3);
+		break;
+	case 'U':
+		put_attribute(out, 0x7ff0, filler, 4);
+		break;
+	case 'M':
+		put_attribute(out, 0x0008, filler, 20);
+		break;
+	case 'F':
+	case 'f':
+		put_fingerprint(out, message, attribute == 'f');
+		break;
+	case 'e':
+		put_head(out, 0x8022, 5);
+		fill(out, 0, 4);
+		break;
+	default:
+		abort();
+	}
+}
+
+static void put_message(const struct frame_spec *spec, struct frame *out)
+{
+	size_t message = out->len;
+
+	put16(out, spec->message);
+	put16(out, 0);
+	put16(out, 0x2112);
+	put16(out, 0xa442);
+	fill(out, spec->transaction, FRAME_TRANSACTION);
+	for (const char *a = spec->attributes ? spec->attributes : "XD"; *a; a++)
+		put_named(spec, out, message, *a);
+	set_message_len(out, message);
+}
+
+static void put_payload(const struct frame_spec *spec, struct frame *out)
+{
+	if (spec->message) {
+		put_message(spec, out);
+		return;
+	}
+	if (spec->channel)
+		put_head(out, spec->channel, spec->data_len);
+	put(out, spec->data, spec->data_len);
+	fill(out, spec->padding_byte, spec->padding);
+}
+
 void frame_build(const struct frame_spec *spec, struct frame *out)
 {
-	size_t udp_len = 8 + (spec->channel ? 4 : 0) + spec->data_len + spec->padding;
+	static struct frame payload;
+	size_t udp_len;
 
+	payload.len = 0;
+	put_payload(spec, &payload);
+	udp_len = 8 + payload.len;
 	out->len = 0;
 	put_link(spec, out);
 	out->l3 = out->len;
@@ -222,12 +360,7 @@ void frame_build(const struct frame_spec *spec, struct frame *out)
 	put16(out, (uint16_t)udp_len);
 	put16(out, 0);
 	out->payload = out->len;
-	if (spec->channel) {
-		put16(out, spec->channel);
-		put16(out, (uint16_t)spec->data_len);
-	}
-	put(out, spec->data, spec->data_len);
-	fill(out, spec->padding_byte, spec->padding);
+	put(out, payload.bytes, payload.len);
 	put_udp_checksum(spec, udp_len, out);
 	fill(out, 0xee, spec->trailer);
 }

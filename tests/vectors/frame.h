@@ -24,6 +24,10 @@ struct frame_spec {
 	uint8_t options;   /* IPv4: number of 32-bit words; IPv6: a header of 8 bytes if not 0 */
 	uint8_t extension; /* IPv6: the number of that header */
 	uint16_t channel;  /* ChannelData header in front of the data; 0 = none */
+	uint16_t message;  /* STUN type of the message that has the data; 0 = none */
+	const char *attributes; /* in their order (frame.c); NULL: "XD" */
+	struct tp_addr peer;    /* XOR-PEER-ADDRESS */
+	uint8_t transaction;    /* every byte of it */
 	const uint8_t *data;
 	size_t data_len;
 	uint8_t padding; /* bytes behind the data, inside UDP */
@@ -33,6 +37,12 @@ struct frame_spec {
 	bool wrong_ip_checksum;
 };
 
+/*
+ * Attributes of a message: X XOR-PEER-ADDRESS, D DATA, N DONT-FRAGMENT, S SOFTWARE of 13 bytes, O
+ * an unknown optional one, U an unknown required one, M MESSAGE-INTEGRITY, F FINGERPRINT, f a wrong
+ * one; x and d others of the kind; L SOFTWARE of 300 bytes; i XOR-PEER-ADDRESS of a length that is
+ * not its family's; e an attribute that ends behind the message.
+ */
 struct frame {
 	uint8_t bytes[FRAME_MAX];
 	size_t len;

@@ -45,15 +45,13 @@ static void address(const struct probe *probe, enum tp_family family, struct fra
 		spec->destination.port = probe->port;
 }
 
-static void fill(const struct probe *probe, struct frame_spec *spec)
+static void fill(size_t size, struct frame_spec *spec)
 {
 	for (size_t i = 0; i < sizeof(pattern); i++)
 		pattern[i] = (uint8_t)(i * 7 + 0x31);
-	spec->data_len = probe->size == EMPTY ? 0 : probe->size ? probe->size : 5;
+	spec->data_len = size == EMPTY ? 0 : size ? size : 5;
 	if (!spec->data)
-		spec->data = probe->raw ? (const uint8_t *)probe->raw : pattern;
-	if (probe->from == CLIENT && !probe->raw && !spec->channel)
-		spec->channel = lane_of(probe)->channel;
+		spec->data = pattern;
 	if (!spec->ttl)
 		spec->ttl = 64;
 	if (!spec->id)
@@ -74,19 +72,29 @@ static void apply_patch(const struct patch *patch, struct frame *frame)
 		frame_put16(frame, at, patch->value);
 }
 
-void probe_build(const struct probe *probe, enum tp_family family, struct frame_spec *spec,
-	struct frame *out)
+void probe_finish(size_t size, const struct patch *patches, size_t patches_count,
+	struct frame_spec *spec, struct frame *out)
 {
 	static const uint8_t ours[6] = {2, 0, 0, 0, 0, 1}, theirs[6] = {2, 0, 0, 0, 0, 2};
 
-	*spec = probe->frame;
 	memcpy(spec->link_destination, ours, 6);
 	memcpy(spec->link_source, theirs, 6);
-	address(probe, family, spec);
-	fill(probe, spec);
+	fill(size, spec);
 	frame_build(spec, out);
-	for (size_t i = 0; i < 2; i++)
-		apply_patch(&probe->patch[i], out);
+	for (size_t i = 0; i < patches_count; i++)
+		apply_patch(&patches[i], out);
+}
+
+void probe_build(const struct probe *probe, enum tp_family family, struct frame_spec *spec,
+	struct frame *out)
+{
+	*spec = probe->frame;
+	address(probe, family, spec);
+	if (!spec->data && probe->raw)
+		spec->data = (const uint8_t *)probe->raw;
+	if (probe->from == CLIENT && !probe->raw && !spec->channel)
+		spec->channel = lane_of(probe)->channel;
+	probe_finish(probe->size, probe->patch, 2, spec, out);
 	out->len -= probe->cut;
 }
 

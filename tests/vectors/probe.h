@@ -35,6 +35,10 @@ struct probe {
 void probe_build(const struct probe *probe, enum tp_family family, struct frame_spec *spec,
 	struct frame *out);
 
+/* Fills what was left 0 in `spec`, whose addresses are set, builds the frame and patches it. */
+void probe_finish(size_t size, const struct patch *patches, size_t patches_count,
+	struct frame_spec *spec, struct frame *out);
+
 /* What it should leave as when it is relayed, and where. */
 void probe_expect(const struct probe *probe, const struct world *world, const struct frame_spec *in,
 	struct frame *out, uint32_t *egress);

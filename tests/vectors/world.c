@@ -1,5 +1,7 @@
 #include "world.h"
 
+#include "senders.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -282,6 +284,7 @@ void world_create(struct world *world, uint32_t redirect_ifindex)
 	set_hops(world, redirect_ifindex);
 	open_family(world, TP_IPV4);
 	open_family(world, TP_IPV6);
+	senders_open(world);
 }
 
 void world_destroy(struct world *world)
