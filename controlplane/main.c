@@ -267,6 +267,7 @@ static void on_second(evutil_socket_t fd, short what, void *arg)
 	struct turnpike *t = arg;
 
 	check_engine(t);
+	control_sample(t->control);
 	flows_sweep(t->flows, tp_clock_now_ns());
 	sd_notify(0, "WATCHDOG=1");
 }

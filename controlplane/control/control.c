@@ -9,10 +9,12 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct control {
 	struct server *all, *readonly;
 	struct control_deps deps;
+	struct control_load load;
 	struct rpc_method methods[16];
 };
 
@@ -91,12 +93,27 @@ int control_serve(struct control *control, struct event_base *base, const struct
 	int err;
 
 	control->deps = *deps;
+	control->deps.load = &control->load;
+	/* Twice: what the workers did before is nobody's business now. */
+	control_sample(control);
+	control_sample(control);
 	for (size_t i = 0; i < COMMANDS; i++)
 		control->methods[i] = *commands[i];
 	err = server_start(control->all, base, &service);
 	if (err == 0 && control->readonly)
 		err = server_start(control->readonly, base, &service);
 	return err;
+}
+
+void control_sample(struct control *control)
+{
+	const struct tp_memory *memory = tp_table_memory(control->deps.table);
+	const struct tp_worker_counters *workers = memory->regions[TP_REGION_WORKERS];
+	struct control_load *load = &control->load;
+
+	memcpy(load->before, load->last, sizeof(load->before));
+	for (uint32_t i = 0; i < memory->shape.workers && i < TP_WORKERS_MAX; i++)
+		load->last[i] = (struct control_time){workers[i].busy_ns, workers[i].up_ns};
 }
 
 void control_free(struct control *control)

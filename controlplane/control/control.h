@@ -13,6 +13,15 @@
 
 struct event_base;
 
+/* Of polling workers: where their counters of time were, a second or two ago and at the last
+ * second.
+ */
+struct control_load {
+	struct control_time {
+		uint64_t busy_ns, up_ns;
+	} before[TP_WORKERS_MAX], last[TP_WORKERS_MAX];
+};
+
 /* What commands look at. All of it stays the caller's and outlives the control socket. */
 struct control_deps {
 	struct turn_server *turn;
@@ -27,6 +36,7 @@ struct control_deps {
 	struct udp_transport *transport; /* the slow path */
 	uint64_t started_ns;             /* CLOCK_MONOTONIC */
 	const char *version;
+	const struct control_load *load; /* set by control_serve() */
 };
 
 struct control;
@@ -42,6 +52,9 @@ int control_open(const struct config_control *settings, struct control **out, ch
 /* Begins to answer. `deps` is copied, what it points to is not. */
 int control_serve(
 	struct control *control, struct event_base *base, const struct control_deps *deps);
+
+/* Once a second, from control_serve() on: workers are as busy as they were since the one before. */
+void control_sample(struct control *control);
 
 /* Ends all sessions and removes the sockets' files as far as the process still may. NULL is legal.
  */

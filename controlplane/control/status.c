@@ -98,10 +98,12 @@ static json_t *describe_directions(const struct tp_worker_counters *c)
 		"peer_to_client", describe_direction(c, TP_PEER_TO_CLIENT));
 }
 
-/* How a polling worker spends its core, since it began. */
-static void describe_polling(json_t *worker, const struct tp_worker_counters *c)
+/* How a polling worker spends its core: of the last second or two. */
+static void describe_polling(
+	json_t *worker, const struct tp_worker_counters *c, const struct control_time *before)
 {
-	double busy = c->up_ns ? (double)c->busy_ns / (double)c->up_ns : 0;
+	uint64_t up_ns = c->up_ns - before->up_ns;
+	double busy = up_ns ? (double)(c->busy_ns - before->busy_ns) / (double)up_ns : 0;
 
 	json_object_set_new(worker, "bursts", json_integer((json_int_t)c->bursts));
 	json_object_set_new(worker, "polls", json_integer((json_int_t)c->polls));
@@ -122,7 +124,7 @@ static json_t *describe_workers(const struct control_deps *deps)
 			(json_int_t)c.hairpins);
 
 		if (deps->engine_ops->alive)
-			describe_polling(worker, &c);
+			describe_polling(worker, &c, &deps->load->before[i]);
 		json_array_append_new(list, worker);
 	}
 	return list;
