@@ -16,11 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CACHE_SIZE 256 /* buffers that each thread keeps for itself */
-
-/* Beside the IP packet: Ethernet, two VLAN tags, and what padding may add at the tail. */
-#define FRAME_OVERHEAD (RTE_ETHER_HDR_LEN + 2 * 4 + 64)
-
 int dpdk_refuse(char reason[TP_REASON_SIZE], int err, const char *format, ...)
 {
 	va_list args;
@@ -67,47 +62,6 @@ static int inspect_ports(struct tp_backend *backend, const struct tp_engine_opti
 	return 0;
 }
 
-/* Enough for every queue and ring to be full at once, and every thread's cache with it. */
-static uint32_t count_buffers(const struct tp_backend *backend)
-{
-	uint32_t threads = backend->workers + 2;
-	uint32_t buffers = threads * (CACHE_SIZE * 3 / 2 + TP_BURST) + DPDK_TO_KERNEL_SIZE;
-
-	for (size_t i = 0; i < backend->ports_count; i++) {
-		const struct dpdk_port *port = &backend->ports[i];
-
-		buffers += (uint32_t)port->rx_queues * port->rx_size +
-			   (uint32_t)port->tx_queues * port->tx_size + DPDK_FROM_KERNEL_SIZE;
-	}
-	return buffers;
-}
-
-static uint16_t buffer_size(const struct tp_backend *backend)
-{
-	uint32_t size = RTE_MBUF_DEFAULT_DATAROOM;
-
-	for (size_t i = 0; i < backend->ports_count; i++) {
-		uint32_t frame = backend->ports[i].mtu + FRAME_OVERHEAD;
-
-		if (frame > size)
-			size = RTE_ALIGN(frame, 64);
-	}
-	return (uint16_t)RTE_MIN(size + RTE_PKTMBUF_HEADROOM, UINT16_MAX);
-}
-
-static int make_pool(struct tp_backend *backend, char reason[TP_REASON_SIZE])
-{
-	uint32_t count = count_buffers(backend);
-	uint16_t size = buffer_size(backend);
-	int node = rte_eth_dev_socket_id(backend->ports[0].id);
-
-	backend->pool = rte_pktmbuf_pool_create("frames", count, CACHE_SIZE, 0, size, node);
-	if (!backend->pool)
-		return dpdk_refuse(reason, -rte_errno, "no memory for %u buffers of %u bytes: %s",
-			count, size, rte_strerror(rte_errno));
-	return 0;
-}
-
 static int make_states(struct tp_backend *backend, char reason[TP_REASON_SIZE])
 {
 	backend->states = rte_zmalloc(
@@ -149,7 +103,7 @@ static int open_all(struct tp_backend *backend, const struct tp_engine_options *
 	int err = inspect_ports(backend, options, reason);
 
 	if (err == 0)
-		err = make_pool(backend, reason);
+		err = dpdk_pool_open(backend, reason);
 	if (err == 0)
 		err = make_states(backend, reason);
 	if (err == 0)

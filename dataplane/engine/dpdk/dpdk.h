@@ -106,6 +106,10 @@ int dpdk_port_start(struct dpdk_port *port, char reason[TP_REASON_SIZE]);
 bool dpdk_port_follow(struct dpdk_port *port);
 void dpdk_port_close(struct dpdk_port *port);
 
+/* pool.c: of inspected ports; freed by rte_mempool_free(). */
+#define DPDK_POOL "frames"
+int dpdk_pool_open(struct tp_backend *backend, char reason[TP_REASON_SIZE]);
+
 /* tap.c: the exception interface tp<N>, found or made, with the port's MAC, MTU, addresses. */
 int dpdk_tap_open(
 	struct dpdk_port *port, const struct tp_dpdk_port *options, char reason[TP_REASON_SIZE]);
