@@ -111,13 +111,13 @@ static TP_INLINE bool is_for_worker(
 	if (!of_local)
 		return false;
 	state = TP_READ_ONCE(of_local->state[tp_destination_port(in)]);
-	if (state != TP_PORT_RELAY && state != TP_PORT_LISTENER)
+	if (state == TP_PORT_NOT_OURS || state > TP_PORT_LISTENER)
 		return false;
 	/* What the core refuses, the worker has to count. */
 	sender = tp_check_sender(host, config, in);
 	if (sender != TP_RELAYED)
 		return tp_verdict_fate(sender) == TP_FATE_DROP;
-	return state == TP_PORT_RELAY || is_data(pkt, in);
+	return state == TP_PORT_RELAY || (state == TP_PORT_LISTENER && is_data(pkt, in));
 }
 
 /* Once for each family, as in relay.h. */

@@ -367,6 +367,10 @@ static bool run_wire(const struct frame *in, const struct outcome *native)
 	if (!wire_run(wire, &world, in, &got))
 		return true;
 	through_wire++;
+	if (got.verdict == WIRE_STEERED)
+		return (tp_verdict_fate(native->verdict) == TP_FATE_PASS &&
+			       frame_equal(&got.frame, in)) ||
+		       complain("steering", &got, in);
 	if (got.verdict != native->verdict)
 		return complain(the_wire->name, &got, &native->frame);
 	if (tp_verdict_fate(got.verdict) != TP_FATE_DROP &&

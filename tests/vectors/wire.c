@@ -1,11 +1,16 @@
 #include "wire.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
+#include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -54,7 +59,11 @@ static void start(struct wire_runner *runner, const struct world *world)
 	must(backend->open(options, &runner->backend, reason) == 0, reason);
 	must(backend->interfaces(runner->backend, runner->interfaces) > WIRE_REDIRECT,
 		"interfaces");
-	must(tp_memory_create_plain(&world->memory.shape, &runner->memory) == 0, "memory");
+	if (runner->wire->make_tables)
+		must(runner->wire->make_tables(&world->memory.shape, &runner->memory, fds),
+			"tables");
+	else
+		must(tp_memory_create_plain(&world->memory.shape, &runner->memory) == 0, "memory");
 	runner->worker = runner->memory.regions[TP_REGION_WORKERS];
 	must(backend->start(runner->backend, &runner->memory, fds, reason) == 0, reason);
 	must(tp_workers_start(backend, runner->backend, &runner->memory, options, &runner->workers,
@@ -73,6 +82,8 @@ struct wire_runner *wire_open(const struct world *world, const char **reason)
 	must(runner != NULL, "memory");
 	runner->wire = the_wire;
 	enter_silent_namespace();
+	if (runner->wire->prepare)
+		must(runner->wire->prepare(reason), *reason);
 	start(runner, world);
 	must(runner->wire->connect(reason), *reason);
 	runner->held = runner->wire->held();
@@ -127,16 +138,21 @@ static enum tp_verdict counted(
 	return TP_VERDICT_COUNT;
 }
 
-static enum tp_verdict await_verdict(
-	const struct wire_runner *runner, const struct tp_worker_counters *before)
+/* WIRE_STEERED: the kernel has got it meanwhile, and *out is the frame. */
+static enum tp_verdict await_verdict(const struct wire_runner *runner,
+	const struct tp_worker_counters *before, struct frame *out)
 {
 	uint64_t end = tp_clock_now_ns() + PATIENCE_NS;
 	enum tp_verdict verdict;
 
-	do
+	do {
 		verdict = counted(before, runner->worker);
-	while (verdict == TP_VERDICT_COUNT && tp_clock_now_ns() < end);
-	must(verdict != TP_VERDICT_COUNT, "a verdict for every packet");
+		if (verdict != TP_VERDICT_COUNT)
+			return verdict;
+		if (runner->wire->left_alone && runner->wire->left_alone(out))
+			return WIRE_STEERED;
+	} while (tp_clock_now_ns() < end);
+	must(false, "a verdict for every packet");
 	return verdict;
 }
 
@@ -179,8 +195,10 @@ bool wire_run(struct wire_runner *runner, const struct world *world, const struc
 	if (!kernel_takes(in))
 		return false;
 	runner->wire->put(in);
-	out->verdict = await_verdict(runner, &before);
 	out->frame = *in;
+	out->verdict = await_verdict(runner, &before, &out->frame);
+	if (out->verdict == WIRE_STEERED)
+		return true;
 	fate = tp_verdict_fate(out->verdict);
 	end = tp_clock_now_ns() + PATIENCE_NS;
 	while (fate != TP_FATE_DROP && !fetch(runner->wire, fate, world, out)) {
@@ -238,7 +256,65 @@ bool wire_close(struct wire_runner *runner)
 		whole = false;
 	}
 	runner->wire->backend->close(runner->backend);
-	tp_memory_destroy_plain(&runner->memory);
+	if (runner->wire->drop_tables)
+		runner->wire->drop_tables();
+	else
+		tp_memory_destroy_plain(&runner->memory);
 	free(runner);
 	return whole;
+}
+
+int wire_open_device(const char *name)
+{
+	const struct sockaddr_ll at = {
+		.sll_family = AF_PACKET,
+		.sll_protocol = htons(ETH_P_ALL),
+		.sll_ifindex = (int)if_nametoindex(name),
+	};
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
+
+	if (fd >= 0 && setsockopt(fd, SOL_PACKET, PACKET_AUXDATA, &one, sizeof(one)) == 0 &&
+		setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)) == 0 &&
+		bind(fd, (const struct sockaddr *)&at, sizeof(at)) == 0)
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+/* A packet socket is told the outermost tag beside the frame. */
+static void put_tag_back(struct frame *out, const struct msghdr *message)
+{
+	struct cmsghdr *control = CMSG_FIRSTHDR(message);
+	const struct tpacket_auxdata *aux;
+
+	if (!control || control->cmsg_type != PACKET_AUXDATA)
+		return;
+	aux = (const void *)CMSG_DATA(control);
+	if (!(aux->tp_status & TP_STATUS_VLAN_VALID))
+		return;
+	memmove(out->bytes + 16, out->bytes + 12, out->len - 12);
+	out->len += 4;
+	frame_put16(out, 12, aux->tp_vlan_tpid);
+	frame_put16(out, 14, aux->tp_vlan_tci);
+}
+
+bool wire_read(int fd, struct frame *out)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(struct tpacket_auxdata))];
+		struct cmsghdr align;
+	} control;
+	struct iovec part = {.iov_base = out->bytes, .iov_len = FRAME_MAX - 4};
+	struct msghdr message = {.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control)};
+	ssize_t len = recvmsg(fd, &message, 0);
+
+	if (len <= 0)
+		return false;
+	out->len = (size_t)len;
+	put_tag_back(out, &message);
+	return true;
 }

@@ -18,6 +18,17 @@ struct wire {
 	/* What the back end is opened with: at least WIRE_REDIRECT + 1 interfaces. */
 	const struct tp_engine_options *options;
 
+	/* A program in front of the worker leaves to the kernel what is not for it: the frame.
+	 * NULL: all frames come to the worker. */
+	bool (*left_alone)(struct frame *out);
+
+	/* In the new namespace, before anything else. NULL: nothing to do. */
+	bool (*prepare)(const char **reason);
+	/* Memory that is more than memory, and its descriptors. NULL: plain memory. */
+	bool (*make_tables)(
+		const struct tp_shape *shape, struct tp_memory *memory, int fds[TP_REGIONS]);
+	void (*drop_tables)(void);
+
 	/* After the back end's start(): takes the other ends. False, and `reason`: cannot. */
 	bool (*connect)(const char **reason);
 
@@ -46,7 +57,11 @@ struct wire_runner *wire_open(const struct world *world, const char **reason);
 /* Makes the worker's tables equal to the world, counters included; after every change of it. */
 void wire_copy_world(struct wire_runner *runner, const struct world *world);
 
-/* False: the wire takes no frame of that size. DROP: the frame is the one that came. */
+/*
+ * False: the wire takes no frame of that size. DROP: the frame is the one that came. Verdict
+ * WIRE_STEERED: no worker saw it, the kernel has it.
+ */
+#define WIRE_STEERED TP_VERDICT_COUNT
 bool wire_run(struct wire_runner *runner, const struct world *world, const struct frame *in,
 	struct outcome *out);
 
@@ -55,3 +70,8 @@ bool wire_counters_equal(const struct wire_runner *runner, const struct world *w
 
 /* Has every buffer come back? The back end's own audit included. */
 bool wire_close(struct wire_runner *runner);
+
+/* A packet socket on a device that sees what comes in there, and the next frame with its tag where
+ * it was; false: there is none. */
+int wire_open_device(const char *name);
+bool wire_read(int fd, struct frame *out);

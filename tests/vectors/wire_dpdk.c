@@ -5,15 +5,10 @@
  */
 #include "wire.h"
 
-#include <arpa/inet.h>
-#include <linux/if_packet.h>
-#include <net/ethernet.h>
-#include <net/if.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -68,24 +63,6 @@ static bool becomes(uint16_t port, bool up)
 	return false;
 }
 
-static int open_kernel_side(void)
-{
-	struct sockaddr_ll at = {
-		.sll_family = AF_PACKET,
-		.sll_protocol = htons(ETH_P_ALL),
-		.sll_ifindex = (int)if_nametoindex("tp0"),
-	};
-	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
-
-	if (fd >= 0 && setsockopt(fd, SOL_PACKET, PACKET_AUXDATA, &one, sizeof(one)) == 0 &&
-		setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)) == 0 &&
-		bind(fd, (struct sockaddr *)&at, sizeof(at)) == 0)
-		return fd;
-	if (fd >= 0)
-		close(fd);
-	return -1;
-}
-
 /* A memif client gives the server buffers to send in when it looks for frames. */
 static bool is_ready(uint16_t port)
 {
@@ -97,7 +74,7 @@ static bool is_ready(uint16_t port)
 static bool connect_wire(const char **reason)
 {
 	pool = rte_mempool_lookup("frames");
-	kernel = open_kernel_side();
+	kernel = wire_open_device("tp0");
 	*reason = !pool ? "no pool" : kernel < 0 ? "no exception interface" : NULL;
 	if (*reason)
 		return false;
@@ -129,41 +106,9 @@ static bool left(uint32_t interface, struct frame *out)
 	return true;
 }
 
-/* A packet socket is told the outermost tag beside the frame. */
-static void put_tag_back(struct frame *out, const struct msghdr *message)
-{
-	struct cmsghdr *control = CMSG_FIRSTHDR(message);
-	const struct tpacket_auxdata *aux;
-
-	if (!control || control->cmsg_type != PACKET_AUXDATA)
-		return;
-	aux = (const void *)CMSG_DATA(control);
-	if (!(aux->tp_status & TP_STATUS_VLAN_VALID))
-		return;
-	memmove(out->bytes + 16, out->bytes + 12, out->len - 12);
-	out->len += 4;
-	frame_put16(out, 12, aux->tp_vlan_tpid);
-	frame_put16(out, 14, aux->tp_vlan_tci);
-}
-
 static bool passed(struct frame *out)
 {
-	union {
-		char bytes[CMSG_SPACE(sizeof(struct tpacket_auxdata))];
-		struct cmsghdr align;
-	} control;
-	struct iovec part = {.iov_base = out->bytes, .iov_len = FRAME_MAX - 4};
-	struct msghdr message = {.msg_iov = &part,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control)};
-	ssize_t len = recvmsg(kernel, &message, 0);
-
-	if (len <= 0)
-		return false;
-	out->len = (size_t)len;
-	put_tag_back(out, &message);
-	return true;
+	return wire_read(kernel, out);
 }
 
 static uint32_t held(void)
