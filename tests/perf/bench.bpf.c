@@ -76,6 +76,12 @@ int generate(struct xdp_md *ctx)
 	udp->dest = target->destination_port;
 	udp->len = f->udp_len;
 	udp->check = target->checksum;
+	if (f->is_send) {
+		if (data + HEADERS + BENCH_SEND_LEN > end)
+			return XDP_DROP;
+		__builtin_memcpy(channel, f->send, BENCH_SEND_LEN);
+		return XDP_TX;
+	}
 	channel[0] = target->channel;
 	channel[1] = f->channel_len;
 	return XDP_TX;

@@ -40,6 +40,8 @@ struct arguments {
 	unsigned long rate; /* packets a second; 0 = flat out */
 	int cpu;
 	bool plain, random, bounced;
+	struct in_addr send_peer; /* frames are Send indications to it; 0.0.0.0 = ChannelData */
+	unsigned sink_port;       /* also counted: what comes back to it */
 };
 
 static unsigned long long now_ns(void)
@@ -142,7 +144,29 @@ static unsigned short fold(unsigned sum)
 
 static size_t udp_payload(const struct arguments *a)
 {
+	if (a->send_peer.s_addr)
+		return a->size + BENCH_SEND_LEN;
 	return a->size + (a->plain ? 0 : 4);
+}
+
+/* Type, length, magic cookie, a transaction id; XOR-PEER-ADDRESS; DATA (RFC 8656, 11.1). */
+static void make_send(const struct arguments *a, unsigned char out[BENCH_SEND_LEN])
+{
+	static const unsigned char start[BENCH_SEND_LEN] = {0x00, 0x16, 0, 0, 0x21, 0x12, 0xa4,
+		0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0x00, 0x12, 0, 8, 0, 1, 0, 0, 0, 0, 0,
+		0, 0x00, 0x13};
+	uint32_t peer = ntohl(a->send_peer.s_addr) ^ 0x2112a442u;
+	uint16_t port = BENCH_SEND_PORT ^ 0x2112, len = (uint16_t)(16 + a->size);
+
+	memcpy(out, start, sizeof(start));
+	out[2] = (unsigned char)(len >> 8);
+	out[3] = (unsigned char)len;
+	out[26] = (unsigned char)(port >> 8);
+	out[27] = (unsigned char)port;
+	for (int i = 0; i < 4; i++)
+		out[28 + i] = (unsigned char)(peer >> (24 - 8 * i));
+	out[34] = (unsigned char)(a->size >> 8);
+	out[35] = (unsigned char)a->size;
 }
 
 /* Ethernet and IPv4 as every frame has them. The first 4 bytes of a plain payload stay zero. */
@@ -160,22 +184,25 @@ static struct bench_frame make_frame(const struct arguments *a, unsigned char ow
 			.saddr = a->source.s_addr,
 			.daddr = a->destination.s_addr},
 		.udp_len = htons((uint16_t)udp_len),
-		.channel_len = a->plain ? 0 : htons((uint16_t)a->size),
-		.sink_port = a->bounced ? htons(BENCH_LISTENER_PORT) : 0,
+		.channel_len = a->plain || a->send_peer.s_addr ? 0 : htons((uint16_t)a->size),
+		.sink_port = htons(a->bounced ? BENCH_LISTENER_PORT : (uint16_t)a->sink_port),
+		.is_send = a->send_peer.s_addr != 0,
 	};
 
 	memcpy(f.ethernet.h_dest, a->mac, ETH_ALEN);
 	memcpy(f.ethernet.h_source, own_mac, ETH_ALEN);
+	if (f.is_send)
+		make_send(a, f.send);
 	f.ip.check = htons((uint16_t)~fold(sum16(&f.ip, sizeof(f.ip))));
 	return f;
 }
 
-/* Payload bytes are all zero behind the ChannelData header, so the sum needs only the headers. */
+/* Payload bytes are all zero behind what encodes them, so the sum needs only the headers. */
 static uint16_t checksum(const struct bench_frame *f, const struct bench_target *t)
 {
 	unsigned sum = sum16(&f->ip.saddr, 8) + IPPROTO_UDP + 2u * ntohs(f->udp_len) +
 		       ntohs(t->source_port) + ntohs(t->destination_port) + ntohs(t->channel) +
-		       ntohs(f->channel_len);
+		       ntohs(f->channel_len) + sum16(f->send, sizeof(f->send));
 	unsigned short check = (unsigned short)~fold(sum);
 
 	return htons(check ? check : 0xffff);
@@ -198,8 +225,9 @@ static struct bench_target *read_targets(
 			if (!targets)
 				die("memory");
 		}
-		targets[n] = (struct bench_target){htons((uint16_t)source),
-			htons((uint16_t)destination), a->plain ? 0 : htons((uint16_t)channel), 0};
+		targets[n] =
+			(struct bench_target){htons((uint16_t)source), htons((uint16_t)destination),
+				a->plain || f->is_send ? 0 : htons((uint16_t)channel), 0};
 		targets[n].checksum = checksum(f, &targets[n]);
 		n++;
 	}
@@ -301,8 +329,12 @@ static size_t build_frame(const struct bench_frame *f, const struct bench_target
 	memcpy(out + at, &udp, sizeof(udp));
 	at += sizeof(udp);
 	memset(out + at, 0, udp_payload(a));
-	memcpy(out + at, &t->channel, 2);
-	memcpy(out + at + 2, &f->channel_len, 2);
+	if (f->is_send) {
+		memcpy(out + at, f->send, sizeof(f->send));
+	} else {
+		memcpy(out + at, &t->channel, 2);
+		memcpy(out + at + 2, &f->channel_len, 2);
+	}
 	return at + udp_payload(a);
 }
 
@@ -437,7 +469,7 @@ static int usage(void)
 		"usage: pump hold INTERFACE bounce|sink\n"
 		"       pump generate --interface IF --mac MAC --source IP --destination IP\n"
 		"            --targets FILE --size BYTES --count N [--rate PPS] [--cpu N]\n"
-		"            [--plain] [--random] [--bounced]\n");
+		"            [--plain] [--random] [--bounced] [--send PEER] [--sink-port N]\n");
 	return 2;
 }
 
@@ -452,7 +484,8 @@ static bool parse(int argc, char *argv[], struct arguments *a)
 	static const struct option options[] = {{"interface", 1, 0, 'i'}, {"mac", 1, 0, 'm'},
 		{"source", 1, 0, 's'}, {"destination", 1, 0, 'd'}, {"targets", 1, 0, 't'},
 		{"size", 1, 0, 'z'}, {"count", 1, 0, 'n'}, {"rate", 1, 0, 'r'}, {"cpu", 1, 0, 'c'},
-		{"plain", 0, 0, 'p'}, {"random", 0, 0, 'o'}, {"bounced", 0, 0, 'b'}, {0}};
+		{"plain", 0, 0, 'p'}, {"random", 0, 0, 'o'}, {"bounced", 0, 0, 'b'},
+		{"send", 1, 0, 'e'}, {"sink-port", 1, 0, 'k'}, {0}};
 	bool ok = true;
 
 	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -492,6 +525,12 @@ static bool parse(int argc, char *argv[], struct arguments *a)
 			break;
 		case 'b':
 			a->bounced = true;
+			break;
+		case 'e':
+			ok &= inet_pton(AF_INET, optarg, &a->send_peer) == 1;
+			break;
+		case 'k':
+			a->sink_port = (unsigned)strtoul(optarg, NULL, 10);
 			break;
 		default:
 			ok = false;

@@ -1,7 +1,8 @@
 /*
  * turnload: makes allocations with channels, many at a time, and writes down the flows they gave:
- * lines "client-port listener-port channel" for pump. It is also what grants are measured with.
- * A client socket per allocation; all sockets stay open until the end.
+ * lines "client-port listener-port channel" for pump; and the way back, "peer-port relay-port 0".
+ * It is also what grants are measured with. --pairs: the peers are not hosts but each other's
+ * relayed addresses. A client socket per allocation; all sockets stay open until the end.
  */
 #include "bench.h"
 
@@ -29,6 +30,7 @@ struct client {
 	unsigned channel; /* being bound */
 	unsigned tries;
 	uint64_t sent_ns;
+	struct tp_addr relay;
 	uint8_t transaction[STUN_TRANSACTION_LEN];
 	char realm[128], nonce[128];
 };
@@ -37,7 +39,8 @@ struct load {
 	struct tp_addr server, local, peer;
 	const char *user, *password;
 	unsigned allocations, channels, window;
-	FILE *out;
+	FILE *out, *down;
+	bool pairs;
 	int epoll;
 	struct client *clients;
 	unsigned started, finished;
@@ -81,6 +84,11 @@ static void put_credentials(const struct load *l, const struct client *c, struct
 	stun_put_integrity(w, STUN_SHA1, key, sizeof(key));
 }
 
+static struct client *other(struct load *l, const struct client *c)
+{
+	return &l->clients[(size_t)(c - l->clients) ^ 1];
+}
+
 static void send_request(struct load *l, struct client *c)
 {
 	uint8_t bytes[1024];
@@ -90,6 +98,8 @@ static void send_request(struct load *l, struct client *c)
 
 	/* Peers are hosts, not ports of one host. */
 	peer.ip[15] = (uint8_t)(peer.ip[15] + c->channel % BENCH_PEERS);
+	if (l->pairs && bind)
+		peer = other(l, c)->relay;
 	stun_begin(&w, bytes, sizeof(bytes), STUN_REQUEST,
 		bind ? STUN_METHOD_CHANNEL_BIND : STUN_METHOD_ALLOCATE, NULL);
 	memcpy(c->transaction, bytes + 8, sizeof(c->transaction));
@@ -114,6 +124,13 @@ static void copy_text(struct stun_attribute a, char out[128])
 	if (len)
 		memcpy(out, a.value, len);
 	out[len] = '\0';
+}
+
+static int read_relay(const struct stun_message *m, struct tp_addr *out)
+{
+	struct stun_attribute a = stun_find(m, STUN_ATTR_XOR_RELAYED_ADDRESS);
+
+	return stun_read_xor_address(m, a, out);
 }
 
 static int error_code(const struct stun_message *m)
@@ -146,10 +163,18 @@ static void on_answer(struct load *l, struct client *c, const struct stun_messag
 		if (c->step == CHALLENGE)
 			advance(l, c);
 	} else if (m->class == STUN_SUCCESS) {
+		if (c->step == ALLOCATE && read_relay(m, &c->relay) != 0)
+			die("an allocation without a relayed address");
 		advance(l, c);
 	} else {
 		fprintf(stderr, "turnload: step %d refused with %d\n", (int)c->step, code);
 		exit(1);
+	}
+	if (l->pairs && c->step == BIND) {
+		if (!other(l, c)->relay.family)
+			return; /* the other one will wake us */
+		if (other(l, c)->step == BIND)
+			send_request(l, other(l, c));
 	}
 	if (c->step != DONE)
 		send_request(l, c);
@@ -172,7 +197,8 @@ static void retry_lost(struct load *l)
 	for (unsigned i = 0; i < l->started; i++) {
 		struct client *c = &l->clients[i];
 
-		if (c->step == DONE || now_ns - c->sent_ns < RETRY_NS)
+		if (c->step == DONE || now_ns - c->sent_ns < RETRY_NS ||
+			(l->pairs && c->step == BIND && !other(l, c)->relay.family))
 			continue;
 		if (++c->tries > TRIES_MAX) {
 			fprintf(stderr, "turnload: no answer\n");
@@ -212,12 +238,21 @@ static void write_flows(const struct load *l)
 	}
 }
 
+static void write_way_back(const struct load *l)
+{
+	for (unsigned c = 0; c < l->channels; c++) {
+		for (unsigned i = 0; i < l->allocations; i++)
+			fprintf(l->down, "%u %u 0\n", BENCH_PEER_PORT + c,
+				l->clients[i].relay.port);
+	}
+}
+
 static bool parse(int argc, char *argv[], struct load *l)
 {
 	static const struct option options[] = {{"server", 1, 0, 's'}, {"local", 1, 0, 'l'},
 		{"peer", 1, 0, 'p'}, {"user", 1, 0, 'u'}, {"password", 1, 0, 'w'},
 		{"allocations", 1, 0, 'n'}, {"channels", 1, 0, 'c'}, {"window", 1, 0, 'i'},
-		{"out", 1, 0, 'o'}, {0}};
+		{"out", 1, 0, 'o'}, {"down", 1, 0, 'd'}, {"pairs", 0, 0, 'a'}, {0}};
 	bool ok = true;
 
 	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -250,13 +285,21 @@ static bool parse(int argc, char *argv[], struct load *l)
 			l->out = fopen(optarg, "w");
 			ok &= l->out != NULL;
 			break;
+		case 'd':
+			l->down = fopen(optarg, "w");
+			ok &= l->down != NULL;
+			break;
+		case 'a':
+			l->pairs = true;
+			break;
 		default:
 			ok = false;
 		}
 	}
 	return ok && l->server.family && l->local.family && l->peer.family && l->user &&
 	       l->password && l->allocations > 0 && l->allocations <= 40000 &&
-	       l->channels <= 4096 && l->window > 0;
+	       l->channels <= 4096 && l->window > 0 &&
+	       (!l->pairs || (l->allocations % 2 == 0 && l->channels == 1 && l->window > 1));
 }
 
 int main(int argc, char *argv[])
@@ -267,7 +310,8 @@ int main(int argc, char *argv[])
 	if (!parse(argc, argv, &l)) {
 		fprintf(stderr,
 			"usage: turnload --server A:P --local A --peer A --user U --password W\n"
-			"                --allocations N [--channels N] [--window N] [--out FILE]\n");
+			"                --allocations N [--channels N] [--window N] [--out FILE]\n"
+			"                [--down FILE] [--pairs]\n");
 		return 2;
 	}
 	l.clients = calloc(l.allocations, sizeof(*l.clients));
@@ -281,6 +325,10 @@ int main(int argc, char *argv[])
 	if (l.out) {
 		write_flows(&l);
 		fclose(l.out);
+	}
+	if (l.down) {
+		write_way_back(&l);
+		fclose(l.down);
 	}
 	return 0;
 }
