@@ -65,19 +65,19 @@ static TP_INLINE void tp_burst_find(struct tp_host *host, struct tp_lane *lane)
 static TP_INLINE enum tp_verdict tp_burst_end(struct tp_host *host, struct tp_packet *pkt,
 	const struct tp_config *config, struct tp_lane *lane)
 {
-	if (TP_UNLIKELY(!lane->flow))
-		return tp_relay_any(host, pkt);
-	if (TP_UNLIKELY(!tp_is_flow(lane->flow, &lane->asked.key)))
+	if (TP_UNLIKELY(lane->kind == TP_LANE_OTHER))
+		return tp_relay_any(host, pkt, NULL, NULL);
+	if (TP_UNLIKELY(!lane->flow || !tp_is_flow(lane->flow, &lane->asked.key)))
 		lane->flow = tp_find_flow(host, config, &lane->asked.key);
 	if (TP_UNLIKELY(!lane->flow))
-		return tp_relay_any(host, pkt);
+		return tp_relay_any(host, pkt, &lane->asked, NULL);
 	if (lane->kind == TP_LANE_IPV4) {
 		if (TP_LIKELY(tp_end_common(host, pkt, true, &lane->asked, lane->flow)))
 			return TP_RELAYED;
 	} else if (TP_LIKELY(tp_end_common(host, pkt, false, &lane->asked, lane->flow))) {
 		return TP_RELAYED;
 	}
-	return tp_relay_any(host, pkt);
+	return tp_relay_any(host, pkt, &lane->asked, lane->flow);
 }
 
 /* verdicts[i] says what became of pkts[i]; count <= TP_BURST. */

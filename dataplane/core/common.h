@@ -4,8 +4,9 @@
  * The common packet: nearly all that a relay ever sees are whole UDP datagrams without VLAN tag, IP
  * options, padding or trailer, of a flow that is granted now, stays in its family and leaves
  * untagged (TP_FLOW_PLAIN). Such a packet is told from all others by a few comparisons of whole
- * words, with hardly a branch. What differs in any way is left as it came for relay.h, which knows
- * every case and gives every verdict: nothing is decided or counted here but "relayed".
+ * words, with hardly a branch. What differs in any way is left as it came for relay.h: nothing is
+ * decided or counted here but "relayed". Where it is the flow that differs, or a Send that wraps
+ * the data, what was found out so far is of use there.
  */
 #pragma once
 
@@ -78,9 +79,21 @@ struct tp_asked {
 	bool channel_in; /* from a client: else from a peer */
 };
 
+/* A client's Send indication (RFC 8656, 11.2): its flow says only that it is a client. */
+static TP_INLINE bool tp_ask_send(const struct tp_packet *pkt, const struct tp_headers *in,
+	uint32_t local, struct tp_asked *out)
+{
+	const uint8_t *message = in->udp + TP_UDP_LEN;
+	uint32_t len = (uint32_t)in->udp_len - TP_UDP_LEN;
+
+	out->key = tp_key_of(in, local, TP_FLOW_CLIENT, (tp_be16){0});
+	return message + TP_STUN_LEN <= pkt->end && tp_is_send(tp_get64(message)) &&
+	       tp_is_stun_len(message, len);
+}
+
 /* `header` is what stands where ChannelData has its own. */
-static TP_INLINE bool tp_ask_common(const struct tp_headers *in, uint32_t local, uint8_t state,
-	uint32_t header, struct tp_asked *out)
+static TP_INLINE bool tp_ask_common(const struct tp_packet *pkt, const struct tp_headers *in,
+	uint32_t local, uint8_t state, uint32_t header, struct tp_asked *out)
 {
 	out->data_len = (uint16_t)(in->udp_len - TP_UDP_LEN);
 	out->channel_in = state == TP_PORT_LISTENER;
@@ -90,8 +103,10 @@ static TP_INLINE bool tp_ask_common(const struct tp_headers *in, uint32_t local,
 	}
 	out->key = tp_key_of(in, local, TP_FLOW_CHANNEL, (tp_be16){(uint16_t)header});
 	out->data_len = (uint16_t)(out->data_len - TP_CHANNELDATA_LEN);
-	return state == TP_PORT_LISTENER && (header & 0xc0) == 0x40 &&
-	       header >> 16 == tp_to_be16(out->data_len).be;
+	if (TP_LIKELY(state == TP_PORT_LISTENER && (header & 0xc0) == 0x40 &&
+		      header >> 16 == tp_to_be16(out->data_len).be))
+		return true;
+	return state == TP_PORT_LISTENER && tp_ask_send(pkt, in, local, out);
 }
 
 /* True: a common packet, as far as can be said without its flow. */
@@ -106,7 +121,7 @@ static TP_INLINE bool tp_begin_common(struct tp_host *host, const struct tp_pack
 		return false;
 	ports = tp_host_ports(host, local);
 	return ports &&
-	       tp_ask_common(&in, local, TP_READ_ONCE(ports->state[tp_destination_port(&in)]),
+	       tp_ask_common(pkt, &in, local, TP_READ_ONCE(ports->state[tp_destination_port(&in)]),
 		       tp_get32(in.udp + TP_UDP_LEN), out);
 }
 
@@ -147,17 +162,4 @@ static TP_INLINE bool tp_end_common(struct tp_host *host, struct tp_packet *pkt,
 	if (asked->channel_in)
 		return tp_end_common_way(host, pkt, v4, true, asked->data_len, flow);
 	return tp_end_common_way(host, pkt, v4, false, asked->data_len, flow);
-}
-
-/* True: rewritten, counted, ready to leave. False: untouched. */
-static TP_INLINE bool tp_relay_common(
-	struct tp_host *host, struct tp_packet *pkt, const struct tp_config *config, bool v4)
-{
-	struct tp_asked asked;
-	struct tp_flow *flow;
-
-	if (!tp_begin_common(host, pkt, config, v4, &asked))
-		return false;
-	flow = tp_find_flow(host, config, &asked.key);
-	return flow && tp_end_common(host, pkt, v4, &asked, flow);
 }

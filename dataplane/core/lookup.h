@@ -200,8 +200,7 @@ static TP_INLINE enum tp_verdict tp_find_sender(struct tp_host *host, const stru
 	if (message_len < TP_STUN_LEN || message + TP_STUN_LEN > pkt->end ||
 		!tp_is_send(tp_get64(message)))
 		return TP_CONTROL;
-	if (message_len % 4 ||
-		tp_from_be16(((const tp_be16 *)message)[1]) != message_len - TP_STUN_LEN)
+	if (!tp_is_stun_len(message, message_len))
 		return TP_MALFORMED;
 	*flow = tp_find_other(host, key.remote[0], key.remote[1], key.ident);
 	return *flow ? TP_RELAYED : tp_without_flow(config);

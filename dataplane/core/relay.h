@@ -14,7 +14,7 @@
 #include "parse.h"
 #include "verdict.h"
 
-static TP_INLINE enum tp_verdict tp_find_flow_of(struct tp_host *host, const struct tp_packet *pkt,
+static TP_INLINE enum tp_verdict tp_find_any_flow(struct tp_host *host, const struct tp_packet *pkt,
 	struct tp_headers *in, struct tp_flow **flow)
 {
 	const struct tp_config *config = tp_host_config(host);
@@ -36,22 +36,51 @@ static TP_OUT_OF_LINE struct tp_flow *tp_find_any(
 	struct tp_flow *flow = NULL;
 	struct tp_headers in;
 
-	way->verdict = (uint8_t)tp_find_flow_of(host, pkt, &in, &flow);
+	way->verdict = (uint8_t)tp_find_any_flow(host, pkt, &in, &flow);
 	if (way->verdict != TP_RELAYED)
 		return NULL;
-	tp_set_way(way, &in);
+	tp_set_way(way, in.ports, in.udp_len, in.link_len, (uint32_t)(in.room - in.l4_len));
 	return flow;
 }
 
-static TP_OUT_OF_LINE enum tp_verdict tp_relay_any(struct tp_host *host, struct tp_packet *pkt)
+/*
+ * The same for a packet of the common shape, of which is known already what it asked for, and the
+ * flow that was found, if any. NULL: it takes a verdict, or another look. What has a flow has an
+ * address to go with it, but addresses can be forged.
+ */
+static TP_INLINE struct tp_flow *tp_find_asked(struct tp_host *host, const struct tp_config *config,
+	const struct tp_asked *asked, struct tp_flow *flow, struct tp_way *way)
 {
+	const uint64_t *source = asked->key.remote;
+	uint32_t ports = (uint32_t)asked->key.ident, own;
+	uint32_t udp_len = TP_UDP_LEN + (uint32_t)asked->data_len;
+
+	if (!asked->channel_in && (!flow || tp_is_expired(host, flow)))
+		flow = tp_find_other(host, source[0], source[1],
+			tp_ident_of(ports, asked->key.local, TP_FLOW_PERMISSION));
+	if (!flow || tp_is_expired(host, flow) || (uint16_t)ports == 0 ||
+		tp_is_martian(source, tp_is_v4(source)) ||
+		tp_find_local(host, config, source, &own))
+		return NULL;
+	if (asked->channel_in)
+		udp_len += TP_CHANNELDATA_LEN;
+	tp_set_way(way, ports, udp_len, TP_ETHERNET_LEN, 0);
+	return flow;
+}
+
+/* `asked` and `flow` if the packet has the common shape: the flow it asked for, or NULL. */
+static TP_OUT_OF_LINE enum tp_verdict tp_relay_any(struct tp_host *host, struct tp_packet *pkt,
+	const struct tp_asked *asked, struct tp_flow *flow)
+{
+	const struct tp_config *config = tp_host_config(host);
 	struct tp_way *way = tp_host_way(host);
-	struct tp_flow *flow;
 	enum tp_verdict verdict;
 
-	if (!way)
+	if (!way || !config)
 		return tp_count(host, TP_OFF);
-	flow = tp_find_any(host, pkt, way);
+	flow = asked ? tp_find_asked(host, config, asked, flow, way) : NULL;
+	if (!flow)
+		flow = tp_find_any(host, pkt, way);
 	if (!flow)
 		return tp_count(host, (enum tp_verdict)way->verdict);
 	verdict = tp_host_general(host, pkt, way, flow);
@@ -60,13 +89,26 @@ static TP_OUT_OF_LINE enum tp_verdict tp_relay_any(struct tp_host *host, struct 
 	return verdict == TP_RELAYED ? verdict : tp_count(host, verdict);
 }
 
+static TP_INLINE enum tp_verdict tp_relay_asked(struct tp_host *host, struct tp_packet *pkt,
+	const struct tp_config *config, bool v4, const struct tp_asked *asked)
+{
+	struct tp_flow *flow = tp_find_flow(host, config, &asked->key);
+
+	if (TP_LIKELY(flow && tp_end_common(host, pkt, v4, asked, flow)))
+		return TP_RELAYED;
+	return tp_relay_any(host, pkt, asked, flow);
+}
+
 static TP_INLINE enum tp_verdict tp_relay(struct tp_host *host, struct tp_packet *pkt)
 {
 	const struct tp_config *config = tp_host_config(host);
+	struct tp_asked asked;
 
-	if (TP_LIKELY(tp_is_enabled(host, config) &&
-		      (tp_relay_common(host, pkt, config, true) ||
-			      tp_relay_common(host, pkt, config, false))))
-		return TP_RELAYED;
-	return tp_relay_any(host, pkt);
+	if (TP_LIKELY(tp_is_enabled(host, config))) {
+		if (TP_LIKELY(tp_begin_common(host, pkt, config, true, &asked)))
+			return tp_relay_asked(host, pkt, config, true, &asked);
+		if (tp_begin_common(host, pkt, config, false, &asked))
+			return tp_relay_asked(host, pkt, config, false, &asked);
+	}
+	return tp_relay_any(host, pkt, NULL, NULL);
 }

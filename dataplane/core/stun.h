@@ -59,6 +59,12 @@ static TP_INLINE bool tp_is_send(uint64_t first)
 	       (uint32_t)(first >> 32) == TP_STUN_COOKIE;
 }
 
+/* Do the message's length and the datagram's agree? At least its header is there. */
+static TP_INLINE bool tp_is_stun_len(const uint8_t *message, uint32_t len)
+{
+	return len % 4 == 0 && tp_from_be16(((const tp_be16 *)message)[1]) == len - TP_STUN_LEN;
+}
+
 static TP_INLINE bool tp_is_known_attribute(uint32_t type)
 {
 	return type < 64 && (TP_KNOWN_ATTRIBUTES >> type & 1);

@@ -9,7 +9,6 @@
 
 #include "flow.h"
 #include "marks.h"
-#include "parse.h"
 #include "stun.h"
 
 /* What stands before the data as it leaves, link layer aside, in the order of the wire. */
@@ -68,12 +67,13 @@ struct tp_sides {
 };
 
 /* The parser's findings, and of the rest what not every packet sets. */
-static TP_INLINE void tp_set_way(struct tp_way *way, const struct tp_headers *in)
+static TP_INLINE void tp_set_way(
+	struct tp_way *way, uint32_t ports, uint32_t udp_len, uint32_t link_len, uint32_t tail)
 {
-	way->link_len = in->link_len;
-	way->udp_len = in->udp_len;
-	way->ports = in->ports;
-	way->tail = (uint32_t)(in->room - in->l4_len);
+	way->link_len = (uint16_t)link_len;
+	way->udp_len = (uint16_t)udp_len;
+	way->ports = ports;
+	way->tail = tail;
 	way->data_at = 0;
 	way->around_sum = 0;
 	way->fingerprint_at = 0;
