@@ -15,8 +15,8 @@ The lab: three network namespaces as three hosts, a server under test in the mid
 
 Listeners are on the client's side, relayed addresses on the peer's. The default route of the
 server leads to the peer, which also owns two public addresses. TX checksum offload is off
-everywhere (a program in the driver would see partial checksums), GRO is on at the outer ends
-(a veth end without GRO or a program drops what XDP_TX sends to it).
+everywhere (a program in the driver would see partial checksums), and the outer ends have a program
+that does nothing (see xdp_pass.py).
 
 Everything has the name of this process in it; what crashed runs left behind is removed first.
 """
@@ -34,6 +34,8 @@ import struct
 import subprocess
 import tempfile
 import time
+
+import xdp_pass
 
 PREFIX = "tptest"
 
@@ -177,6 +179,7 @@ class Lab:
         self.server = Namespace(f"{base}-server")
         self.peer = Namespace(f"{base}-peer")
         self.namespaces = (self.client, self.server, self.peer)
+        self.programs = []
         try:
             self.build()
         except BaseException:
@@ -194,6 +197,9 @@ class Lab:
             namespace.batch("link set lo up")
         self.cable(self.client, "veth", MACS["client"], self.server, "to_client", MACS["to_client"])
         self.cable(self.server, "to_peer", MACS["to_peer"], self.peer, "veth", MACS["peer"])
+        for namespace in (self.client, self.peer):
+            with inside(namespace.name):
+                self.programs.append(xdp_pass.attach("veth"))
         self.client.batch(
             *(f"addr add {a}/24 dev veth" for a in CLIENTS4),
             *(f"addr add {a}/64 dev veth nodad" for a in CLIENTS6),
@@ -226,6 +232,9 @@ class Lab:
             namespace.run("ethtool", "-K", device, "tx", "off", "gro", "on")
 
     def remove(self):
+        for fd in self.programs:
+            os.close(fd)
+        self.programs = []
         for namespace in self.namespaces:
             run("ip", "netns", "del", namespace.name, check=False)
 
