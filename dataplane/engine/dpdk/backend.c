@@ -37,7 +37,8 @@ static int check_options(const struct tp_engine_options *options, char reason[TP
 	for (size_t i = 0; i < options->ports_count; i++) {
 		if (options->ports[i].exception == TP_EXCEPTION_VIRTIO_USER)
 			return dpdk_refuse(reason, -ENOTSUP,
-				"port %u: exception virtio-user: not available, use tap",
+				"port %u: exception: virtio-user needs vhost-net and is not built "
+				"yet, expected tap",
 				options->ports[i].port);
 	}
 	return 0;
@@ -181,6 +182,7 @@ static int start(struct tp_backend *backend, const struct tp_memory *memory,
 		dpdk_port_follow(port);
 		dpdk_tap_set_carrier(port, port->up);
 	}
+	dpdk_eal_confine();
 	return dpdk_exception_start(backend, reason);
 }
 

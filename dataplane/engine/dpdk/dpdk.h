@@ -94,6 +94,12 @@ __attribute__((format(printf, 3, 4))) int dpdk_refuse(
 /* eal.c: the environment: memory, devices, log. Nothing is left in the file system. */
 int dpdk_eal_open(const struct tp_engine_options *options, char reason[TP_REASON_SIZE]);
 void dpdk_eal_close(void);
+/* What the program gives up for its main thread and those that follow, for the ones before:
+ * bounding set and the way to new privileges. User and capabilities go for all at once. */
+void dpdk_confine_thread(void);
+void dpdk_eal_confine(void);
+/* While on, what DPDK says in this thread is not for the log: attempts that may fail. */
+void dpdk_quiet(bool on);
 
 /*
  * port.c. inspect: what the port is and has; nothing is changed. open: queues, out of `pool`.

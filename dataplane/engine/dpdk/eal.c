@@ -10,14 +10,18 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <pthread.h>
+#include <rte_alarm.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_log.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define ARGUMENTS_MAX 128
@@ -164,6 +168,9 @@ static int collect(
 		err = add_lcore(out, cores);
 	if (err == 0)
 		err = add(out, "--no-telemetry");
+	/* A name of our own for the folder that EAL makes whether or not it needs one. */
+	if (err == 0 && !given(options, "--file-prefix"))
+		err = add(out, "--file-prefix=turnpike");
 	return err ? err : add_memory(out, options);
 }
 
@@ -176,6 +183,13 @@ static enum tp_log_level level_of(int dpdk)
 	return dpdk == (int)RTE_LOG_NOTICE ? TP_LOG_INFO : TP_LOG_DEBUG;
 }
 
+static _Thread_local bool is_quiet;
+
+void dpdk_quiet(bool on)
+{
+	is_quiet = on;
+}
+
 /* Drivers write what packets make them write: no more than our log allows. */
 static ssize_t write_log(void *cookie, const char *text, size_t size)
 {
@@ -186,7 +200,7 @@ static ssize_t write_log(void *cookie, const char *text, size_t size)
 	memcpy(line, text, len);
 	line[len] = '\0';
 	line[strcspn(line, "\n")] = '\0';
-	if (line[0] != '\0' && tp_log_allowed(&limit))
+	if (line[0] != '\0' && !is_quiet && tp_log_allowed(&limit))
 		tp_log(level_of(rte_log_cur_msg_loglevel()), "dpdk: %s", line);
 	return (ssize_t)size;
 }
@@ -203,7 +217,7 @@ static int take_log(void)
 	return rte_openlog_stream(stream);
 }
 
-/* EAL makes a folder even when it has nothing to keep there. */
+/* Made by EAL even when it has nothing to keep there. */
 static void remove_runtime_folder(void)
 {
 	char path[PATH_MAX];
@@ -258,6 +272,34 @@ int dpdk_eal_open(const struct tp_engine_options *options, char reason[TP_REASON
 			"EAL refuses to start: %s (its own words are in the log)",
 			rte_strerror(rte_errno));
 	return 0;
+}
+
+void dpdk_confine_thread(void)
+{
+	for (unsigned long capability = 0; capability <= CAP_LAST_CAP; capability++)
+		prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		tp_warning("no_new_privs: %s", strerror(errno));
+}
+
+static void confine(void *arg)
+{
+	dpdk_confine_thread();
+	sem_post(arg);
+}
+
+void dpdk_eal_confine(void)
+{
+	sem_t done;
+
+	/* Alarms run in the thread that handles interrupts. */
+	sem_init(&done, 0, 0);
+	if (rte_eal_alarm_set(1, confine, &done) != 0)
+		tp_debug("EAL's thread keeps its bounding set");
+	else
+		while (sem_wait(&done) != 0)
+			;
+	sem_destroy(&done);
 }
 
 void dpdk_eal_close(void)

@@ -139,6 +139,7 @@ static void *run(void *arg)
 {
 	struct tp_backend *backend = arg;
 
+	dpdk_confine_thread();
 	/* Its own cache of the pool. Without one it is slower and works. */
 	if (rte_thread_register() != 0)
 		tp_debug("exception thread: %s", rte_strerror(rte_errno));

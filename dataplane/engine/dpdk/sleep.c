@@ -45,7 +45,9 @@ void dpdk_sleep_open(struct tp_backend *backend, uint32_t worker)
 
 	if (!backend->sleeps)
 		return;
+	dpdk_quiet(true);
 	state->interrupts = watch_queues(backend, worker) && watch_kernel(state);
+	dpdk_quiet(false);
 	tp_info("worker %u: sleeps %s when idle", worker,
 		state->interrupts ? "until an interrupt" : "for idle_sleep at a time");
 }
