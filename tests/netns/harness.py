@@ -206,16 +206,8 @@ class Lab:
             *(f"addr add {a}/128 dev veth nodad" for a in TUNNELS),
             f"route add default via {SERVER4}",
             f"route add default via {SERVER6}")
-        self.server.batch(
-            f"addr add {SERVER4}/24 dev to_client",
-            f"addr add {SERVER4B}/24 dev to_client",
-            f"addr add {SERVER6}/64 dev to_client nodad",
-            f"addr add {RELAY4}/24 dev to_peer",
-            f"addr add {RELAY4B}/24 dev to_peer",
-            f"addr add {RELAY6}/64 dev to_peer nodad",
-            *(f"route add {a}/128 via {CLIENTS6[0]} dev to_client" for a in TUNNELS),
-            f"route add default via {GATEWAY4}",
-            f"route add default via {GATEWAY6}")
+        self.to_client = self.to_peer = None
+        self.dress("kernel")
         self.peer.batch(
             *(f"addr add {a}/24 dev veth" for a in PEERS4 + [DENIED_PEER, GATEWAY4]),
             *(f"addr add {a}/64 dev veth nodad" for a in PEERS6 + [GATEWAY6]),
@@ -223,6 +215,52 @@ class Lab:
             f"addr add {PUBLIC6}/128 dev veth nodad",
             f"route add 198.51.100.0/24 via {RELAY4}",
             f"route add 2001:db8:1::/64 via {RELAY6}")
+
+    def dress(self, engine):
+        """
+        Whose the server's ends of the cables are: the kernel's, with the server's addresses; or
+        DPDK's, whose exception interfaces get the addresses from turnpike-dataplane. The names of
+        the interfaces with the addresses are in to_client and to_peer.
+        """
+        if engine == "dpdk" and self.to_client != "tp0":
+            self.lend_to_dpdk()
+            self.to_client, self.to_peer = "tp0", "tp1"
+        elif engine != "dpdk" and self.to_client != "to_client":
+            self.take_back()
+            self.to_client, self.to_peer = "to_client", "to_peer"
+
+    def lend_to_dpdk(self):
+        """What PMDs over packet sockets see, the kernel must not answer a second time."""
+        rules = []
+        for device in ("to_client", "to_peer"):
+            self.server.run("ip", "route", "flush", "dev", device)
+            self.server.run("ip", "-6", "route", "flush", "dev", device)
+            self.server.run("ip", "addr", "flush", "dev", device)
+            rules += [f"chain {device} {{", f"type filter hook ingress device {device} priority 0",
+                      "policy drop", "}"]
+        self.server.run("nft", "-f", "-", input="\n".join(["table netdev dpdk {", *rules, "}", ""]))
+
+    def take_back(self):
+        for n in range(2):
+            self.server.run("ip", "link", "del", f"tp{n}", check=False)
+        for device in ("to_client", "to_peer"):  # net_af_xdp's, when it was killed
+            self.server.run("ip", "link", "set", device, "xdp", "off")
+        self.server.run("nft", "delete", "table", "netdev", "dpdk", check=False)
+        for device in ("to_client", "to_peer"):  # net_af_xdp's program outlives a killed process
+            self.server.run("ip", "link", "set", device, "xdp", "off", check=False)
+        self.server.batch(
+            f"addr add {SERVER4}/24 dev to_client",
+            f"addr add {SERVER4B}/24 dev to_client",
+            f"addr add {SERVER6}/64 dev to_client nodad",
+            f"addr add {RELAY4}/24 dev to_peer",
+            f"addr add {RELAY4B}/24 dev to_peer",
+            f"addr add {RELAY6}/64 dev to_peer nodad",
+            f"route add default via {GATEWAY4}",
+            f"route add default via {GATEWAY6}")
+        self.add_tunnels("to_client")
+
+    def add_tunnels(self, device):
+        self.server.batch(*(f"route replace {a}/128 via {CLIENTS6[0]} dev {device}" for a in TUNNELS))
 
     def cable(self, left, left_device, left_mac, right, right_device, right_mac):
         run("ip", "link", "add", left_device, "netns", left.name, "address", left_mac, "type",
@@ -282,7 +320,25 @@ REALM = "example.org"
 # and the machine has other things to do: workers sleep when they find nothing.
 POLLING = {
     "afxdp": {"workers": 1, "idle_sleep": "1 ms"},
+    "dpdk": {"workers": 1, "idle_sleep": "1 ms", "interfaces": [], "dpdk": None},
 }
+
+
+def dpdk(driver="net_af_xdp", more=""):
+    """
+    dataplane.dpdk with the lab's cables as virtual devices of that driver. (net_af_packet puts
+    fragments together before it passes them on, and then cuts off what its frames cannot hold.)
+    """
+    return {
+        "eal": ["--no-pci", "--no-huge", "-m", "512",
+                f"--vdev={driver}0,iface=to_client{more}", f"--vdev={driver}1,iface=to_peer{more}"],
+        "ports": [
+            {"port": 0, "addresses": [f"{SERVER4}/24", f"{SERVER4B}/24", f"{SERVER6}/64"]},
+            {"port": 1, "addresses": [f"{RELAY4}/24", f"{RELAY4B}/24", f"{RELAY6}/64"],
+             "gateway": GATEWAY4, "gateway6": GATEWAY6}]}
+
+
+POLLING["dpdk"]["dpdk"] = dpdk()
 
 
 def configuration(directory, engine, changes=None):
@@ -400,6 +456,7 @@ class Server(Daemon):
         super().__init__(lab, f"{self.directory}/turnpike.yaml", f"{self.directory}/log")
         self.config = configuration(self.directory, engine, changes)
         self.dataplane = None
+        lab.dress(self.config["dataplane"]["engine"])
         if self.config["dataplane"]["engine"] in POLLING:
             self.dataplane = Dataplane(lab, self.config_path, f"{self.directory}/dataplane.log")
         try:
@@ -422,6 +479,8 @@ class Server(Daemon):
         self.wait_ready(beside=self.dataplane)
         if self.dataplane and not self.dataplane.ready:
             self.dataplane.wait_ready()
+        if self.lab.to_client == "tp0":
+            self.lab.add_tunnels("tp0")
 
     def stop(self):
         for daemon in (self, self.dataplane):

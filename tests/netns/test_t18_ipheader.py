@@ -275,7 +275,7 @@ def test_small_link(pair, lab):
     one = pair(*FAMILIES[0])
     payload = os.urandom(1400)
     try:
-        set_mtu(lab.server, "to_peer", 1280)
+        set_mtu(lab.server, lab.to_peer, 1280)
         time.sleep(0.1)
         one.at_peer.frames()
         one.at_client.send(ethernet(ip_packet(one.c.address, one.c.server,
@@ -283,7 +283,7 @@ def test_small_link(pair, lab):
         assert one.p.take() == (payload, one.c.relay)
         assert all(f.length <= 1280 for f in one.at_peer.frames(lambda f: f.source == RELAY4))
     finally:
-        set_mtu(lab.server, "to_peer", 1500)
+        set_mtu(lab.server, lab.to_peer, 1500)
 
 
 @covers("D13")

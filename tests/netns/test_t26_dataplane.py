@@ -88,7 +88,7 @@ def test_peer_changes_its_address_on_the_link(pair_of, lab, p, server):
     other = "02:00:00:00:02:aa"
     try:
         lab.peer.batch(f"link set veth address {other}")
-        lab.server.run("ip", "neigh", "flush", "dev", "to_peer")
+        lab.server.run("ip", "neigh", "flush", "dev", lab.to_peer)
         lab.peer.run("ping", "-c1", "-W1", RELAY4, check=False)
 
         def arrives():
@@ -101,7 +101,7 @@ def test_peer_changes_its_address_on_the_link(pair_of, lab, p, server):
             assert p.take() == (b"%d" % n, a.relay)
     finally:
         lab.peer.batch(f"link set veth address {MACS['peer']}")
-        lab.server.run("ip", "neigh", "flush", "dev", "to_peer")
+        lab.server.run("ip", "neigh", "flush", "dev", lab.to_peer)
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_peer_behind_a_router(a, peer, server):
 def test_unresolved_neighbour(a, lab, p):
     """Without a hardware address yet: the kernel asks for it, nothing is lost for good."""
     a.bind(0x4000, p.address)
-    lab.server.run("ip", "neigh", "flush", "dev", "to_peer")
+    lab.server.run("ip", "neigh", "flush", "dev", lab.to_peer)
     for n in range(5):
         a.send_on(0x4000, b"%d" % n)
     assert [p.take()[0] for _ in range(5)] == [b"%d" % n for n in range(5)]
