@@ -267,8 +267,8 @@ static int create_patiently(
 	return err;
 }
 
-/* Where the driver polls for us, it does so when we ask and does not interrupt. What an older
- * kernel does not know is done without. */
+/* Where the administrator defers its interrupts, the driver receives when we call, on our core.
+ * What an older kernel does not know is done without. */
 static void set_options(struct afxdp_queue *q)
 {
 	const int on = 1, busy_us = 20, budget = TP_BURST, buffer = SEND_BUFFER;
@@ -279,8 +279,6 @@ static void set_options(struct afxdp_queue *q)
 	setsockopt(q->fd, SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof(buffer));
 	if (getsockopt(q->fd, SOL_XDP, XDP_OPTIONS, &options, &size) == 0)
 		q->zero_copy = options.flags & XDP_OPTIONS_ZEROCOPY;
-	if (!q->zero_copy)
-		return;
 	if (setsockopt(q->fd, SOL_SOCKET, SO_PREFER_BUSY_POLL, &on, sizeof(on)) != 0)
 		return;
 	setsockopt(q->fd, SOL_SOCKET, SO_BUSY_POLL, &busy_us, sizeof(busy_us));
