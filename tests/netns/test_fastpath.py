@@ -23,6 +23,12 @@ def bound(client, p, server):
     return c
 
 
+def shown(server, c):
+    """The allocation as turnpikectl shows it."""
+    return next(a for a in server.ctl("allocations", "list")["allocations"]
+                if a["relay"].rstrip("]").endswith(":%d" % c.relay[1]))
+
+
 def exchange(c, p, count, size=100):
     """Numbered packets both ways; (lost upwards, lost downwards)."""
     up = [struct.pack("!I", n) + bytes(size - 4) for n in range(count)]
@@ -59,21 +65,26 @@ def test_no_packet_meets_a_socket(client, peer, server, address, peer_address):
             assert after["directions"][direction][what] - before["directions"][direction][what] \
                 == number, (direction, what)
     assert after["slow_path"] == before["slow_path"]
-    shown = next(a for a in server.ctl("allocations", "list")["allocations"]
-                 if a["relay"].rstrip("]").endswith(str(c.relay[1])))
-    assert shown["sent"]["packets"] >= 1000 and shown["received"]["packets"] >= 1000
+    allocation = shown(server, c)
+    assert allocation["sent"]["packets"] >= 1000 and allocation["received"]["packets"] >= 1000
 
 
 @covers("DP-26-1")
-def test_send_and_other_ports_take_the_sockets(bound, p, peer, server):
-    before = server.stats()
+def test_indications_meet_no_socket_either(bound, p, peer, server):
+    """Sends count at the client's flow, Data at the permission's; the allocation has both."""
     q = peer()
-    bound.send_to(p.address, b"indication")
-    assert p.take() == (b"indication", bound.relay)
-    q.send(b"other port", bound.relay)
-    assert bound.take_data() == (q.address, b"other port")
-    assert server.stats()["slow_path"]["packets"] == before["slow_path"]["packets"] + 2
-    assert server.stats()["directions"] == before["directions"]
+    before, allocation = server.stats(), shown(server, bound)
+    for n in range(100):
+        bound.send_to(p.address, b"indication %3d" % n)
+        assert p.take() == (b"indication %3d" % n, bound.relay)
+        q.send(b"other port %3d" % n, bound.relay)
+        assert bound.take_data() == (q.address, b"other port %3d" % n)
+    after = server.stats()
+    assert after["slow_path"] == before["slow_path"]
+    for direction, way in (("client_to_peer", "sent"), ("peer_to_client", "received")):
+        for what, number in (("packets", 100), ("bytes", 1400)):
+            assert after["directions"][direction][what] - before["directions"][direction][what] == number
+            assert shown(server, bound)[way][what] - allocation[way][what] == number
 
 
 class Oracle:
@@ -136,6 +147,7 @@ def test_stopped_control_plane(bound, p, server):
 @pytest.mark.config(limits={"channel_lifetime": "2 s", "permission_lifetime": "4 s"})
 @covers("DP-26-2", "TURN-12-3")
 def test_expiry_holds_while_stopped(client, p, server):
+    """After the channel's end a peer's data comes as indications, after the permission's not at all."""
     c = client()
     c.alloc()
     c.bind(0x4000, p.address)
@@ -149,6 +161,14 @@ def test_expiry_holds_while_stopped(client, p, server):
         for _ in range(100):
             c.send_on(0x4000, b"late")
             p.send(b"late", c.relay)
+        time.sleep(0.2)
+        assert not drain(p.socket)
+        late = [check_data_indication(raw) for raw, _ in drain(c.socket)]
+        assert len(late) == 100 and all(m.get(DATA) == b"late" for m in late)
+        time.sleep(max(0, start + 4.2 - time.monotonic()))
+        for _ in range(100):
+            c.send_to(p.address, b"too late")
+            p.send(b"too late", c.relay)
         time.sleep(0.2)
         assert not drain(p.socket) and not drain(c.socket)
     finally:
