@@ -6,6 +6,8 @@ Behaviour that is the same in all engines is in the other files; sockets, rings 
 themselves are in tests/unit/test_afxdp.c.
 """
 
+import sys
+
 import pytest
 
 from harness import *
@@ -298,3 +300,106 @@ def test_command_line(server, tmp_path):
         wrong.write_text(json.dumps(configuration(str(tmp_path), engine)))
         done = run(dataplane, "-c", str(wrong), check=False)
         assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
+
+
+WIDE_SERVER = "192.168.77.1"
+WIDE_CLIENTS = [f"192.168.77.{n}" for n in range(10, 20)]
+
+
+@pytest.fixture
+def wide(lab):
+    """A second way to clients, with two queues."""
+    queues = ["numtxqueues", "2", "numrxqueues", "2"]
+    run("ip", "link", "add", "wide", "netns", lab.client.name, *queues, "type", "veth",
+        "peer", "name", "to_wide", "netns", lab.server.name, *queues)
+    for namespace, device, addresses in ((lab.client, "wide", WIDE_CLIENTS),
+                                         (lab.server, "to_wide", [WIDE_SERVER])):
+        namespace.batch(*(f"addr add {a}/24 dev {device}" for a in addresses),
+                        f"link set {device} up")
+        namespace.run("ethtool", "-K", device, "tx", "off", "gro", "on")
+    yield
+    lab.server.batch("link del to_wide")
+
+
+class OneQueue:
+    """Somebody else's AF_XDP socket on a queue, in a process that keeps it."""
+
+    CODE = """
+import mmap, socket, struct, sys, time
+AF_XDP, SOL_XDP = 44, 283
+s = socket.socket(AF_XDP, socket.SOCK_RAW)
+umem = mmap.mmap(-1, 64 * 4096)
+import ctypes
+base = ctypes.addressof(ctypes.c_char.from_buffer(umem))
+s.setsockopt(SOL_XDP, 4, struct.pack("QQIIII", base, 64 * 4096, 4096, 0, 0, 0))
+for option in (5, 6, 2):
+    s.setsockopt(SOL_XDP, option, 64)
+address = struct.pack("HHIII", AF_XDP, 1 << 1, socket.if_nametoindex(sys.argv[1]), int(sys.argv[2]), 0)
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.bind(s.fileno(), address, len(address)):
+    sys.exit(f"bind: {ctypes.get_errno()}")
+print("bound", flush=True)
+time.sleep(600)
+"""
+
+    def __init__(self, namespace, device, queue):
+        self.process = subprocess.Popen(
+            namespace.command(sys.executable, "-c", self.CODE, device, str(queue)),
+            stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
+        assert self.process.stdout.readline() == "bound\n"
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def taken(lab, wide):
+    """The wide way's second queue is somebody else's."""
+    other = OneQueue(lab.server, "to_wide", 1)
+    yield
+    other.close()
+
+
+WIDE = {"listen": [{"transport": "udp", "address": a, "port": PORT} for a in (SERVER4, WIDE_SERVER)],
+        "dataplane": {"interfaces": ["to_client", "to_peer", "to_wide"], "workers": 2}}
+
+
+@pytest.mark.fresh
+@pytest.mark.config(**WIDE)
+@covers("DP-26-1")
+def test_two_workers(wide, client, peer, server):
+    """Two queues, a worker each; out of the peers' only queue both send, one of them by a detour."""
+    assert server.dataplane.ready.endswith("workers=2 interfaces=to_client:copy,to_peer:copy,to_wide:copy")
+    p = peer()
+    for n in range(24):  # clients enough that each queue gets some
+        c = client(WIDE_CLIENTS[n % 10], server=(WIDE_SERVER, PORT))
+        c.alloc()
+        c.bind(0x4000, p.address)
+        server.warm(c, 0x4000, p)
+        before = server.stats()
+        assert exchange(c, p, 20) == (0, 0)
+        assert server.stats()["slow_path"] == before["slow_path"]
+    bursts = [w["bursts"] for w in server.stats()["workers"]]
+    assert len(bursts) == 2 and all(bursts), bursts
+
+
+@pytest.mark.fresh
+@pytest.mark.config(**WIDE)
+@covers("D24")
+def test_queue_without_a_socket(taken, client, peer, server):
+    """One of two queues is bound: what comes by the other is relayed by turnpiked's sockets."""
+    assert "to_wide: queue 1 gets no socket" in server.dataplane.log()
+    slow = fast = 0
+    p = peer()
+    for n in range(24):
+        c = client(WIDE_CLIENTS[n % 10], server=(WIDE_SERVER, PORT))
+        c.alloc()
+        c.bind(0x4000, p.address)
+        before = server.stats()
+        assert exchange(c, p, 20) == (0, 0)
+        after = server.stats()
+        slow += after["slow_path"]["packets"] - before["slow_path"]["packets"]
+        fast += sum(after["directions"][d]["packets"] - before["directions"][d]["packets"]
+                    for d in after["directions"])
+    assert slow >= 20 and fast >= 20 and slow + fast >= 24 * 40, (slow, fast)
