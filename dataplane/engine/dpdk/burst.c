@@ -58,22 +58,20 @@ static void describe(struct rte_mbuf *frame, const struct dpdk_port *port, struc
 	pkt->room = frame->buf_addr;
 	pkt->room_end = pkt->room + frame->buf_len;
 	pkt->ingress = port->is.ifindex;
-	/* Not every driver says it. */
-	frame->port = port->id;
 }
 
 /* Up to `most` frames of one queue; how many of them are for the core. */
 static uint32_t receive_port(struct tp_backend *backend, uint32_t worker, struct dpdk_port *port,
 	struct tp_packet *pkts, struct tp_frame *frames, uint16_t most)
 {
-	struct rte_mbuf *got[TP_BURST];
+	struct rte_mbuf **got = backend->states[worker].got;
 	uint16_t n = rte_eth_rx_burst(port->id, (uint16_t)worker, got, most);
 	uint32_t regular = 0;
 
 	for (uint16_t i = 0; i < n; i++)
 		rte_prefetch0(rte_pktmbuf_mtod(got[i], void *));
 	for (uint16_t i = 0; i < n; i++) {
-		got[i]->port = port->id;
+		got[i]->port = port->id; /* not every driver says it */
 		if (unlikely(got[i]->nb_segs > 1 || (got[i]->ol_flags & ODD)) &&
 			!regularize(&got[i])) {
 			irregular(backend, &backend->states[worker], got[i]);
@@ -106,7 +104,7 @@ static uint16_t transmit(
 /* A batch a port: the kernel's own frames, before those of this burst. */
 static void send_from_kernel(struct tp_backend *backend)
 {
-	struct rte_mbuf *frames[DPDK_BATCH];
+	struct dpdk_worker *worker = &backend->states[0];
 
 	for (size_t i = 0; i < backend->ports_count; i++) {
 		struct dpdk_port *port = &backend->ports[i];
@@ -115,8 +113,8 @@ static void send_from_kernel(struct tp_backend *backend)
 		if (likely(rte_ring_empty(port->from_kernel)))
 			continue;
 		n = (uint16_t)rte_ring_sc_dequeue_burst(
-			port->from_kernel, (void **)frames, DPDK_BATCH, NULL);
-		add(&backend->states[0].kernel_full, n - transmit(port, 0, frames, n));
+			port->from_kernel, (void **)worker->got, DPDK_BATCH, NULL);
+		add(&worker->kernel_full, n - transmit(port, 0, worker->got, n));
 	}
 }
 

@@ -49,6 +49,7 @@ struct dpdk_batch {
 };
 
 struct dpdk_worker {
+	struct rte_mbuf *got[TP_BURST]; /* not on the stack, which the compiler clears each time */
 	struct dpdk_batch batches[TP_INTERFACES_MAX];
 	uint32_t first; /* port to begin with: each gets its turn when bursts are full */
 

@@ -168,6 +168,9 @@ static int collect(
 		err = add_lcore(out, cores);
 	if (err == 0)
 		err = add(out, "--no-telemetry");
+	/* Devices of software alone need no physical addresses. */
+	if (err == 0 && given(options, "--no-pci") && !given(options, "--iova-mode"))
+		err = add(out, "--iova-mode=va");
 	/* A name of our own for the folder that EAL makes whether or not it needs one. */
 	if (err == 0 && !given(options, "--file-prefix"))
 		err = add(out, "--file-prefix=turnpike");
