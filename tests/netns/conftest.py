@@ -23,7 +23,7 @@ if sys.version_info < (3, 11):
 KIND = os.environ.get("TURNPIKE_SERVER", "turnpiked")
 ENGINES = "socket"
 if KIND == "turnpiked":
-    ENGINES = os.environ.get("TURNPIKE_ENGINES", "socket,xdp,afxdp")
+    ENGINES = os.environ.get("TURNPIKE_ENGINES", "socket,xdp,afxdp,dpdk")
 
 
 def pytest_configure(config):
