@@ -1,6 +1,6 @@
 """
-What engine xdp promises: granted packets touch no socket, relaying goes on while turnpiked does
-not, and where the program is gone the sockets take over.
+What engine xdp promises, and in part those of polling workers: granted packets touch no socket,
+relaying goes on while turnpiked does not, and where the program is gone the sockets take over.
 """
 
 import threading
@@ -12,6 +12,7 @@ from rows import covers, table
 from turn import *
 
 pytestmark = pytest.mark.engines("xdp")
+all_engines = pytest.mark.engines("xdp", *POLLING)  # that there are, beside the sockets
 
 
 @pytest.fixture
@@ -49,6 +50,7 @@ def exchange(c, p, count, size=100):
     return count - len(arrived[0]), count - len(arrived[1])
 
 
+@all_engines
 @table("address, peer_address",
        ("DP-26-1", CLIENTS4[0], PEERS4[0]), ("DP-26-1", CLIENTS6[0], PEERS6[0]))
 def test_no_packet_meets_a_socket(client, peer, server, address, peer_address):
@@ -69,6 +71,7 @@ def test_no_packet_meets_a_socket(client, peer, server, address, peer_address):
     assert allocation["sent"]["packets"] >= 1000 and allocation["received"]["packets"] >= 1000
 
 
+@all_engines
 @covers("DP-26-1")
 def test_indications_meet_no_socket_either(bound, p, peer, server):
     """Sends count at the client's flow, Data at the permission's; the allocation has both."""
@@ -130,6 +133,7 @@ class Oracle:
         return self.sent, self.sent - len(self.up), self.sent - len(self.down)
 
 
+@all_engines
 @covers("DP-19-2")
 def test_stopped_control_plane(bound, p, server):
     """turnpiked stands still for five seconds; of 10,000 packets each way none is lost."""
@@ -144,6 +148,7 @@ def test_stopped_control_plane(bound, p, server):
     assert bound.refresh().code == 0
 
 
+@all_engines
 @pytest.mark.config(limits={"channel_lifetime": "2 s", "permission_lifetime": "4 s"})
 @covers("DP-26-2", "TURN-12-3")
 def test_expiry_holds_while_stopped(client, p, server):
@@ -177,6 +182,7 @@ def test_expiry_holds_while_stopped(client, p, server):
     c.inbox.clear()
 
 
+@all_engines
 @covers("DP-26-1", "D05")
 def test_first_packet_after_each_of_a_thousand_binds(client, peer, server):
     sockets = [peer(PEERS4[n % 10]) for n in range(50)]
@@ -355,6 +361,7 @@ def test_auto_takes_the_fastest(server):
     assert status["engine"] == "xdp" and "native" in status["engine_reason"]
 
 
+@pytest.mark.engines("xdp", "afxdp")
 @pytest.mark.config(dataplane={"interfaces": ["to_client"]})
 @covers("DP-26-6")
 def test_peers_on_another_interface(client, p, server):
