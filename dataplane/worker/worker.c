@@ -109,16 +109,17 @@ static struct fates sort_by_fate(struct worker *w, uint32_t count)
 	return n;
 }
 
+/* First what is for turnpiked: no answer to what is sent shall overtake it. */
 static void hand_on(struct worker *w, uint32_t count)
 {
 	struct fates n = sort_by_fate(w, count);
 	uint32_t lost = 0;
 
-	if (TP_LIKELY(n.sent))
-		lost += n.sent - w->ops->send(w->backend, w->index, w->pkts, w->frames, n.sent);
-	if (n.passed)
+	if (TP_UNLIKELY(n.passed))
 		lost += n.passed -
 			w->ops->pass(w->backend, w->index, w->passed, w->passed_frames, n.passed);
+	if (TP_LIKELY(n.sent))
+		lost += n.sent - w->ops->send(w->backend, w->index, w->pkts, w->frames, n.sent);
 	if (n.dropped)
 		w->ops->release(w->backend, w->index, w->dropped, n.dropped);
 	if (lost)

@@ -24,9 +24,10 @@
 
 #define PREDECESSOR_TRIES   100
 #define PREDECESSOR_STEP_NS 20000000
+#define IDLE_FOR_GOOD_MS    100 /* a worker without a queue, between looks at the stop flag */
 #define FRAME_SHIFT         11
 #define FRAME_SHIFT_LARGE   12 /* a page: the most there is */
-#define LINK_ROOM           22 /* Ethernet, a VLAN tag, and the most that a relayed packet grows */
+#define LINK_ROOM           22 /* Ethernet, a VLAN tag, and padding; heads grow into the headroom */
 
 struct interface {
 	struct xdp_interface xdp;
@@ -470,6 +471,10 @@ static uint32_t receive(
 	struct worker *w = &b->workers[worker];
 	uint32_t indexes[TP_BURST], taken = 0, at = w->next;
 
+	if (TP_UNLIKELY(w->queues_count == 0)) {
+		poll(NULL, 0, IDLE_FOR_GOOD_MS);
+		return 0;
+	}
 	for (uint32_t i = 0; i < w->queues_count && taken < TP_BURST; i++) {
 		uint32_t until = taken + afxdp_queue_receive(w->queues[at], pkts + taken,
 						 indexes + taken, TP_BURST - taken);
