@@ -42,7 +42,7 @@ def test_pins_are_private(server):
             assert long_term_key(name, USERS[name]) not in content
 
 
-@pytest.mark.engines("xdp")
+@pytest.mark.engines("xdp", "afxdp")
 @covers("D20")
 def test_program_is_not_multi_buffer(server):
     programs = [p for p in json.loads(run("bpftool", "-j", "prog", "show").stdout)
