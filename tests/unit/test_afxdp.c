@@ -579,13 +579,16 @@ static void test_interface_goes_away(void **state)
 
 static void make_links(void)
 {
-	run("ip link set lo up");
+	/* What is passed comes by the loopback, from addresses that lie elsewhere. */
+	run("ip link set lo up && sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.lo.rp_filter=1 "
+	    "net.ipv4.conf.default.rp_filter=1");
 	run("ip link add tpa address 02:00:00:00:00:0a numrxqueues 2 numtxqueues 2 type veth "
 	    "peer name tpb address 02:00:00:00:00:0b numrxqueues 2 numtxqueues 2");
 	run("ip link add tpc address 02:00:00:00:00:0c type veth peer name tpd address 02:00:00:00:00:0d");
 	run("for i in tpa tpb tpc tpd; do sysctl -qw net.ipv6.conf.$i.accept_dad=0; "
 	    "ip link set $i up; ethtool -K $i tx off gro on >/dev/null; done");
-	run("ip addr add 192.0.2.1/24 dev tpa && ip addr add 2001:db8::1/64 dev tpa nodad");
+	run("ip addr add 192.0.2.1/24 dev tpa && ip addr add 2001:db8::1/64 dev tpa nodad && "
+	    "ip route add 10.9.9.0/24 dev tpa && ip route add 2001:db8:9::/64 dev tpa");
 }
 
 int main(void)
