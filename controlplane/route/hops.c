@@ -32,11 +32,16 @@ void hops_init(struct hops *hops, struct tp_table *table, struct netlink *netlin
 	};
 }
 
+static bool has_rested(const struct hops *hops, const struct hops_rest *rest)
+{
+	return rest->free_ns <= tp_clock_now_ns() && rest->round <= tp_table_rounds(hops->table);
+}
+
 static int take_index(struct hops *hops, uint16_t *out)
 {
 	const struct hops_rest *oldest = &hops->resting[hops->resting_head];
 
-	if (hops->resting_count && oldest->free_ns <= tp_clock_now_ns()) {
+	if (hops->resting_count && has_rested(hops, oldest)) {
 		*out = oldest->index;
 		hops->resting_head = (hops->resting_head + 1) % TP_NEXT_HOPS_MAX;
 		hops->resting_count--;
@@ -55,6 +60,7 @@ static void rest_index(struct hops *hops, uint16_t index)
 
 	hops->resting[tail] = (struct hops_rest){
 		.free_ns = tp_clock_now_ns() + TP_REST_NS,
+		.round = tp_table_rounds(hops->table) + TP_ROUNDS_TO_PASS,
 		.index = index,
 	};
 	hops->resting_count++;

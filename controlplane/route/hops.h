@@ -23,7 +23,8 @@ struct hop {
 };
 
 struct hops_rest {
-	uint64_t free_ns; /* when it may be used again */
+	uint64_t free_ns; /* when it may be used again, if all readers have passed by then */
+	uint64_t round;   /* tp_table_rounds() when they have */
 	uint16_t index;
 };
 

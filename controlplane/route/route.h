@@ -43,8 +43,8 @@ struct route_user {
  * Follows the route to `remote` for packets from `local` (ports ignored); returns the next hop now.
  * TP_NO_NEXT_HOP_YET: unreachable, local, not on an interface of the engine, all numbers in use
  * (tried again with the next change of routes), or out of memory. `changed` is called with every
- * later number; it must not call route_*(). A number that nobody follows any more rests for
- * TP_REST_NS before it stands for another neighbour.
+ * later number; it must not call route_*(). A number that nobody follows any more rests like a
+ * flow's slot does (table.h) before it stands for another neighbour.
  */
 uint16_t route_follow(struct route *route, struct route_user *user, const struct tp_addr *remote,
 	const struct tp_addr *local);

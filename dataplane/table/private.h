@@ -20,6 +20,7 @@ struct slot_note {
 struct readers {
 	uint64_t *epochs; /* of each worker, when the waiting began */
 	uint32_t resting, passed, awaited;
+	uint64_t rounds; /* waits that have ended */
 	bool awaiting;
 	bool absent; /* nobody reads: nobody is waited for */
 };

@@ -48,6 +48,7 @@ static void end_wait(struct tp_table *table)
 		return;
 	r->passed = r->awaited;
 	r->awaiting = false;
+	r->rounds++;
 }
 
 /* Twice, since most workers are past at once what was retired after the last wait began. */
@@ -59,6 +60,12 @@ void tp_readers_watch(struct tp_table *table)
 		return;
 	begin_wait(table);
 	end_wait(table);
+}
+
+uint64_t tp_table_rounds(struct tp_table *table)
+{
+	tp_readers_watch(table);
+	return table->readers.rounds;
 }
 
 void tp_table_set_readers(struct tp_table *table, bool present)

@@ -159,6 +159,13 @@ struct tp_flow_counters tp_table_retire(struct tp_table *table, uint32_t slot, u
  */
 void tp_table_sweep(struct tp_table *table, uint64_t now_ns);
 
+/*
+ * For what readers hold besides flows: counts how often all of them were waited for. When it has
+ * grown by two since something was taken out of their sight, none of them holds it any more.
+ */
+#define TP_ROUNDS_TO_PASS 2
+uint64_t tp_table_rounds(struct tp_table *table);
+
 /* false: the workers' process is gone, so that none of them is waited for; true when it is back. */
 void tp_table_set_readers(struct tp_table *table, bool present);
 

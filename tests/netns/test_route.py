@@ -56,12 +56,13 @@ def remove():
 class Probe:
     """Follows the remotes; `says` holds the last line of each, and that of "locals"."""
 
-    def __init__(self, *pairs, interfaces="v0"):
+    def __init__(self, *pairs, interfaces="v0", busy=False):
         args = [word for pair in pairs for word in pair]
         self.process = subprocess.Popen(
             ["nsenter", f"--net=/run/netns/{US}", "setpriv", "--reuid", "nobody",
              "--regid", "nogroup", "--clear-groups", PROBE, interfaces, *args],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
+            env={**os.environ, **({"ROUTE_PROBE_BUSY": "1"} if busy else {})})
         self.says = {}
         self.rest = b""
         for _, remote in pairs:
@@ -176,6 +177,21 @@ def test_gateway_changes(probe, flag, local, far, gateway, other):
     assert p.hop(far) in (before, second), "a number that has rested is used again"
     ip(f"-n {US} {flag} route del default")
     p.wait(far, "HOP 0 ")
+
+
+@FAMILIES
+def test_number_that_a_worker_may_hold(probe, flag, local, far, gateway, other):
+    """A worker stands still in the middle of a burst: no number is given away under its eyes."""
+    gateways = [gateway, other, other[:-1] + "4", other[:-1] + "5"]
+    p = probe((local, far), busy=True)
+    numbers = []
+    for n, one in enumerate(gateways):
+        neighbour(one, f"02:00:00:00:00:1{n}")
+        ip(f"-n {US} {flag} route replace default via {one}")
+        p.wait(far, f"02:00:00:00:00:1{n}")
+        numbers.append(p.hop(far))
+        time.sleep(1.1)
+    assert len(set(numbers)) == len(gateways)
 
 
 @FAMILIES

@@ -13,6 +13,7 @@
 #include <net/if.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define FOLLOWED_MAX 4096
@@ -134,6 +135,9 @@ int main(int argc, char **argv)
 		route_new(table, ifindexes, count, &route) < 0)
 		return 1;
 	records = memory.regions[TP_REGION_NEXT_HOPS];
+	/* A reader that never ends its burst. */
+	if (getenv("ROUTE_PROBE_BUSY"))
+		((struct tp_worker_counters *)memory.regions[TP_REGION_WORKERS])->epoch = 1;
 	route_watch_locals(route, on_locals, NULL);
 	if (!follow_all(route, argc - 2, argv + 2))
 		return 1;

@@ -694,6 +694,31 @@ static void test_next_hops_and_totals(void **state)
 	close_table(&f);
 }
 
+/* Two rounds: one may have been under way, but the next has begun after all that was before. */
+static void test_rounds(void **state)
+{
+	struct fixture f;
+	uint64_t begun, later;
+
+	open_table(&f, 8);
+	begun = tp_table_rounds(f.table);
+	assert_in_range(tp_table_rounds(f.table), begun + 1, begun + 2);
+
+	*epoch_of(&f, 1) = 7;
+	begun = tp_table_rounds(f.table);
+	for (int i = 0; i < 5; i++)
+		assert_in_range(tp_table_rounds(f.table), begun, begun + TP_ROUNDS_TO_PASS - 1);
+	/* It goes on to another burst: past the one, and still awaited for the other. */
+	later = tp_table_rounds(f.table);
+	*epoch_of(&f, 1) = 9;
+	for (int i = 0; i < 5; i++)
+		assert_in_range(tp_table_rounds(f.table), later, later + TP_ROUNDS_TO_PASS - 1);
+	*epoch_of(&f, 1) = 10;
+	tp_table_rounds(f.table);
+	assert_true(tp_table_rounds(f.table) >= begun + TP_ROUNDS_TO_PASS);
+	close_table(&f);
+}
+
 /* Bytes that get through in a second to which every packet comes that can, from `start` on. */
 static uint64_t flood(
 	const struct fixture *f, uint32_t policer, uint64_t start, uint64_t step_ns, uint32_t len)
@@ -1130,6 +1155,7 @@ int main(void)
 		cmocka_unit_test(test_reclaim),
 		cmocka_unit_test(test_locals_and_ports),
 		cmocka_unit_test(test_next_hops_and_totals),
+		cmocka_unit_test(test_rounds),
 		cmocka_unit_test(test_bandwidth),
 		cmocka_unit_test(test_policers_by_themselves),
 		cmocka_unit_test(test_audit),
