@@ -9,6 +9,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "dataplane/core/host.h"
+#include "dataplane/core/random.h"
 #include "dataplane/core/way.h"
 
 /*
@@ -46,13 +47,18 @@ struct {
 	__type(value, uint32_t);
 } interfaces SEC(".maps");
 
-/* One for each CPU: it finishes a packet before it takes the next. */
+/* Of one CPU, which finishes a packet before it takes the next. */
+struct scratch {
+	struct tp_way way;
+	uint64_t random;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, uint32_t);
-	__type(value, struct tp_way);
-} ways SEC(".maps");
+	__type(value, struct scratch);
+} scratch SEC(".maps");
 
 const volatile uint64_t layout; /* tp_layout_hash(); 0 matches no table */
 
@@ -138,9 +144,16 @@ static TP_INLINE uint64_t tp_host_now_ns(struct tp_host *host)
 	return bpf_ktime_get_ns();
 }
 
-static TP_INLINE uint32_t tp_host_random(struct tp_host *host)
+/* The kernel's generator costs more than all else that makes an indication: it only seeds. */
+static TP_INLINE uint64_t tp_host_random(struct tp_host *host)
 {
-	return bpf_get_prandom_u32();
+	struct scratch *own = LOOK_UP(scratch, 0);
+
+	if (!own)
+		return bpf_get_prandom_u32();
+	if (TP_UNLIKELY(own->random == 0))
+		own->random = (uint64_t)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+	return tp_random(&own->random);
 }
 
 /*
@@ -190,7 +203,9 @@ static TP_INLINE bool tp_host_grow_tail(struct tp_host *host, struct tp_packet *
 
 static TP_INLINE struct tp_way *tp_host_way(struct tp_host *host)
 {
-	return LOOK_UP(ways, 0);
+	struct scratch *own = LOOK_UP(scratch, 0);
+
+	return own ? &own->way : NULL;
 }
 
 /* Adding up a packet of any length takes more than the verifier likes to follow: not here. */

@@ -170,6 +170,12 @@ enum tp_port_state {
 	TP_PORT_LISTENER, /* a STUN/TURN listener */
 };
 
+/* By the last byte of the address. */
+static TP_INLINE uint64_t tp_own_bit(const uint64_t ip[2])
+{
+	return UINT64_C(1) << (ip[1] >> 56 & 63);
+}
+
 struct tp_ports {
 	uint8_t state[65536]; /* enum tp_port_state by port number, host order */
 };
@@ -206,6 +212,7 @@ struct tp_config {
 	uint32_t byte_ns;    /* the bandwidth limit: ns a byte of data, in 1/1024; 0 = none */
 	uint64_t salt[3];    /* key of tp_flow_hash(): secret */
 	uint64_t backlog_ns; /* how far ahead of its rate an allocation may send */
+	uint64_t own_mask;   /* tp_own_bit() of every local: most others are none at first sight */
 };
 
 /*

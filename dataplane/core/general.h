@@ -30,10 +30,13 @@ static TP_INLINE uint64_t tp_ident_of(uint32_t ports, uint32_t local, enum tp_fl
 static TP_INLINE enum tp_verdict tp_take_send(struct tp_host *host, const struct tp_config *config,
 	const struct tp_flow *client, struct tp_way *way, struct tp_relay_ref *relay)
 {
-	bool v4 = tp_is_v4(way->peer.ip);
+	bool v4 = way->peer.v4;
 	const struct tp_flow *grant;
 
-	relay->word = TP_READ_ONCE(client->value.relays[v4 ? TP_RELAY_V4 : TP_RELAY_V6].word);
+	if (v4)
+		relay->word = TP_READ_ONCE(client->value.relays[TP_RELAY_V4].word);
+	else
+		relay->word = TP_READ_ONCE(client->value.relays[TP_RELAY_V6].word);
 	if (!relay->used)
 		return tp_without_flow(config);
 	grant = tp_find_other(host, way->peer.ip[0], way->peer.ip[1],
@@ -58,6 +61,7 @@ static TP_INLINE void tp_take_channel(
 	way->peer.ip[0] = value->remote[0];
 	way->peer.ip[1] = value->remote[1];
 	way->peer.port = value->remote_port;
+	way->peer.v4 = tp_is_v4(value->remote);
 	way->next_hop = TP_READ_ONCE(channel->next_hop);
 	way->is_hairpin = value->flags & TP_FLOW_HAIRPIN;
 	way->label = channel->label;
@@ -78,11 +82,12 @@ static TP_INLINE enum tp_verdict tp_go_up(struct tp_host *host, const struct tp_
 		tp_take_channel(sides->up, way, &relay);
 	if (verdict != TP_RELAYED)
 		return verdict;
-	if (way->peer.port.be == 0 || tp_is_forbidden(way->peer.ip, tp_is_v4(way->peer.ip)))
+	if (way->peer.port.be == 0 || tp_is_forbidden(way->peer.ip, way->peer.v4))
 		return TP_FORBIDDEN;
 	sides->from = tp_host_local(host, relay.local);
 	way->to[0] = way->peer.ip[0];
 	way->to[1] = way->peer.ip[1];
+	way->to_v4 = way->peer.v4;
 	way->ports_out = relay.port.be | (uint32_t)way->peer.port.be << 16;
 	return sides->from ? TP_RELAYED : TP_NO_NEXT_HOP;
 }
@@ -96,13 +101,14 @@ static TP_INLINE enum tp_verdict tp_go_down(
 	sides->from = tp_host_local(host, value->local);
 	way->to[0] = value->remote[0];
 	way->to[1] = value->remote[1];
+	way->to_v4 = tp_is_v4(value->remote);
 	way->ports_out = tp_get32(&value->local_port);
 	way->next_hop = TP_READ_ONCE(sides->down->next_hop);
 	way->label = sides->down->label;
 	way->channel = value->channel.be;
 	way->head_len = TP_CHANNELDATA_LEN;
 	if (!way->channel) {
-		way->head_len = (uint16_t)tp_data_head_len(tp_is_v4(way->peer.ip));
+		way->head_len = (uint16_t)tp_data_head_len(way->peer.v4);
 		way->padding_len = (uint16_t)(tp_padded(way->data_len) - way->data_len);
 	}
 	return sides->from ? TP_RELAYED : TP_NO_NEXT_HOP;
@@ -153,7 +159,7 @@ static TP_INLINE enum tp_verdict tp_find_way(struct tp_host *host, const struct 
 	const struct tp_config *config, struct tp_flow *flow, uint8_t kind, struct tp_way *way,
 	struct tp_sides *sides)
 {
-	enum tp_verdict verdict;
+	enum tp_verdict verdict = TP_RELAYED;
 
 	if (kind == TP_FLOW_PEER || kind == TP_FLOW_PERMISSION) {
 		sides->down = flow;
@@ -161,11 +167,13 @@ static TP_INLINE enum tp_verdict tp_find_way(struct tp_host *host, const struct 
 		way->peer.ip[0] = flow->key.remote[0];
 		way->peer.ip[1] = flow->key.remote[1];
 		way->peer.port.be = (uint16_t)way->ports;
+		way->peer.v4 = way->v4;
 		return tp_go_down(host, way, sides);
 	}
 	sides->up = flow;
 	way->is_send = kind == TP_FLOW_CLIENT;
-	verdict = tp_host_open(host, pkt, way);
+	if (!(way->is_send ? tp_open_usual_send(pkt, way) : tp_open_plain(pkt, way)))
+		verdict = tp_host_open(host, pkt, way);
 	if (verdict == TP_RELAYED)
 		verdict = tp_go_up(host, config, way, sides);
 	if (verdict == TP_RELAYED && TP_UNLIKELY(way->is_hairpin))
@@ -177,14 +185,13 @@ static TP_INLINE void tp_count_way(
 	struct tp_host *host, const struct tp_way *way, const struct tp_sides *sides)
 {
 	struct tp_worker_counters *worker = tp_host_worker(host);
-	bool v4_peer = tp_is_v4(way->peer.ip);
 
 	if (sides->up)
-		tp_count_relayed(host, sides->up, TP_CLIENT_TO_PEER, tp_pair_of(way->v4, v4_peer),
-			way->data_len);
+		tp_count_relayed(host, sides->up, TP_CLIENT_TO_PEER,
+			tp_pair_of(way->v4, way->peer.v4), way->data_len);
 	if (sides->down)
 		tp_count_relayed(host, sides->down, TP_PEER_TO_CLIENT,
-			tp_pair_of(v4_peer, tp_is_v4(way->to)), way->data_len);
+			tp_pair_of(way->peer.v4, way->to_v4), way->data_len);
 	if (way->is_hairpin && worker)
 		worker->hairpins++;
 }

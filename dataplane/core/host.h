@@ -33,8 +33,8 @@ static TP_INLINE uint32_t tp_host_ticks(struct tp_host *host);
 /* Now, CLOCK_MONOTONIC; asked only where there is a bandwidth limit. */
 static TP_INLINE uint64_t tp_host_now_ns(struct tp_host *host);
 
-/* For transaction numbers and IPv4 identifications: no two packets alike, no secret. */
-static TP_INLINE uint32_t tp_host_random(struct tp_host *host);
+/* For transaction numbers and IPv4 identifications: no secret depends on it. */
+static TP_INLINE uint64_t tp_host_random(struct tp_host *host);
 
 /* Can a frame that came in on `ingress` leave through this interface of the engine's? */
 static TP_INLINE bool tp_host_reaches(

@@ -8,6 +8,7 @@
 
 #include "checksum.h"
 #include "host.h"
+#include "random.h"
 #include "way.h"
 
 struct tp_host {
@@ -83,14 +84,9 @@ static TP_INLINE uint64_t tp_host_now_ns(struct tp_host *host)
 	return host->now_ns;
 }
 
-/* SplitMix64: all 2^64 states before one comes again. */
-static TP_INLINE uint32_t tp_host_random(struct tp_host *host)
+static TP_INLINE uint64_t tp_host_random(struct tp_host *host)
 {
-	uint64_t z = host->random += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return (uint32_t)(z >> 32);
+	return tp_random(&host->random);
 }
 
 static TP_INLINE bool tp_host_reaches(
@@ -138,6 +134,6 @@ static TP_INLINE bool tp_host_sum(
 		all += tp_get32(from);
 	for (uint32_t i = 0; i < len; i++)
 		all += (uint32_t)from[i] << ((i & 1) * 8);
-	*sum = tp_sum_fold64(all);
+	*sum = tp_sum_fold_wide(all);
 	return true;
 }

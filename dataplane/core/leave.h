@@ -19,7 +19,7 @@
 static TP_INLINE enum tp_verdict tp_check_marks(
 	struct tp_way *way, const struct tp_sides *sides, bool v4_out, uint32_t ip_len)
 {
-	bool v4_peer = tp_is_v4(way->peer.ip);
+	bool v4_peer = way->peer.v4;
 	uint32_t hops = way->is_hairpin ? 2 : 1;
 
 	if (way->marks.ttl <= hops)
@@ -46,11 +46,34 @@ static TP_INLINE bool tp_way_is_within_limits(struct tp_host *host, const struct
 	       tp_is_within_limit(host, config, sides->down, TP_PEER_TO_CLIENT, way->data_len);
 }
 
-static TP_INLINE uint32_t tp_sum_data_head(const struct tp_data_head *head)
+static TP_INLINE uint64_t tp_sum_data_head(const struct tp_data_head *head)
 {
-	return tp_sum_words(head->first) + tp_sum_words(head->transaction) +
-	       tp_sum_words(head->transaction_rest) + tp_sum_words(head->address) +
-	       tp_sum_words(head->port) + tp_sum_ip(head->ip) + tp_sum_words(head->data);
+	return tp_sum_wide(head->first) + tp_sum_wide(head->transaction) + head->transaction_rest +
+	       head->address + head->port + tp_sum_wide(head->ip[0]) + tp_sum_wide(head->ip[1]) +
+	       head->data;
+}
+
+/* All that the checksum covers but the data; wide. */
+static TP_INLINE uint64_t tp_sum_front(const struct tp_way *way, const struct tp_sides *sides)
+{
+	const uint64_t *from = sides->from->ip, *to = way->to;
+	uint64_t sum = (uint64_t)way->ports_out + way->front.channeldata +
+		       2 * (uint64_t)tp_to_be16((uint16_t)tp_way_udp_len(way)).be;
+
+	if (way->head_len > TP_CHANNELDATA_LEN)
+		sum += tp_sum_data_head(&way->front.data_head);
+	if (way->to_v4)
+		return sum + (from[1] >> 32) + (to[1] >> 32);
+	return sum + tp_sum_wide(from[0]) + tp_sum_wide(from[1]) + tp_sum_wide(to[0]) +
+	       tp_sum_wide(to[1]);
+}
+
+/* The same of what came. */
+static TP_INLINE uint64_t tp_sum_old(const struct tp_way *way)
+{
+	uint16_t udp_len = tp_to_be16((uint16_t)(TP_UDP_LEN + way->payload_len)).be;
+
+	return way->address_sum + way->ports + way->around_sum + 2 * (uint64_t)udp_len;
 }
 
 /*
@@ -61,28 +84,21 @@ static TP_INLINE enum tp_verdict tp_make_way_checksum(struct tp_host *host,
 	const struct tp_packet *pkt, const struct tp_way *way, const struct tp_sides *sides,
 	uint16_t *checksum)
 {
-	const struct tp_front *front = &way->front;
-	uint32_t len = tp_to_be16((uint16_t)tp_way_udp_len(way)).be;
-	uint32_t sum = tp_sum_ip(sides->from->ip) + tp_sum_ip(way->to) +
-		       tp_sum_words(way->ports_out) + 2 * len + tp_sum_words(front->channeldata);
+	uint64_t sum = tp_sum_front(way, sides);
 	uint32_t data_sum;
 
-	if (way->head_len > TP_CHANNELDATA_LEN)
-		sum += tp_sum_data_head(&front->data_head);
-	*checksum = 0;
 	if (TP_LIKELY(way->checksum)) {
-		len = tp_to_be16((uint16_t)(TP_UDP_LEN + way->payload_len)).be;
-		sum += tp_sum_minus(tp_sum_fold(
-			way->address_sum + tp_sum_words(way->ports) + 2 * len + way->around_sum));
-		*checksum = tp_checksum_add(way->checksum, sum);
-	} else if (tp_is_v4(way->to)) {
+		sum += TP_SUM_ZERO - tp_sum_old(way) + tp_sum_minus(way->checksum);
+	} else if (way->to_v4) {
+		*checksum = 0;
 		return TP_RELAYED;
 	} else {
-		if (!tp_host_sum(
-			    host, pkt, way->payload_at + way->data_at, way->data_len, &data_sum))
+		if (!tp_host_sum(host, pkt, (uint32_t)way->payload_at + way->data_at, way->data_len,
+			    &data_sum))
 			return TP_UNSUMMED;
-		*checksum = (uint16_t)~tp_sum_fold(sum + tp_to_be16(TP_PROTOCOL_UDP).be + data_sum);
+		sum += data_sum + tp_to_be16(TP_PROTOCOL_UDP).be;
 	}
+	*checksum = (uint16_t)~tp_sum_fold_wide(sum);
 	*checksum = *checksum ? *checksum : 0xffff;
 	return TP_RELAYED;
 }
@@ -93,7 +109,7 @@ static TP_INLINE void tp_make_way_ip(
 {
 	uint16_t id = way->marks.id;
 
-	if (!tp_is_v4(way->to)) {
+	if (!way->to_v4) {
 		way->front.ip[0] = tp_make_marked_ipv6(&way->marks, way->label, udp_len);
 		return;
 	}
@@ -109,8 +125,7 @@ static TP_INLINE void tp_make_indication(struct tp_host *host, struct tp_way *wa
 	struct tp_data_head *head = &way->front.data_head;
 
 	head->transaction = tp_host_random(host);
-	head->transaction |= (uint64_t)tp_host_random(host) << 32;
-	head->transaction_rest = tp_host_random(host);
+	head->transaction_rest = (uint32_t)tp_host_random(host);
 	tp_make_data_head(&way->peer, way->data_len, head);
 }
 
@@ -195,7 +210,7 @@ static TP_INLINE enum tp_verdict tp_write_front(const struct tp_packet *pkt,
 	const struct tp_way *way, const struct tp_sides *sides, const struct tp_link *link)
 {
 	const struct tp_front *front = &way->front;
-	bool v4 = tp_is_v4(way->to), peer_is_v4 = tp_is_v4(way->peer.ip);
+	bool v4 = way->to_v4, peer_is_v4 = way->peer.v4;
 	uint8_t *at = pkt->data;
 
 	if (at + TP_ETHERNET_LEN + (v4 ? TP_IPV4_LEN : TP_IPV6_LEN) + TP_UDP_LEN > pkt->end)
@@ -226,7 +241,7 @@ static TP_INLINE enum tp_verdict tp_write_front(const struct tp_packet *pkt,
 static TP_INLINE enum tp_verdict tp_leave(struct tp_host *host, struct tp_packet *pkt,
 	const struct tp_config *config, struct tp_way *way, const struct tp_sides *sides)
 {
-	bool v4 = tp_is_v4(way->to);
+	bool v4 = way->to_v4;
 	uint32_t headers_len = tp_ip_len(v4) + TP_UDP_LEN + TP_ETHERNET_LEN;
 	uint32_t ip_len = tp_ip_len(v4) + tp_way_udp_len(way);
 	enum tp_verdict verdict;
@@ -235,7 +250,7 @@ static TP_INLINE enum tp_verdict tp_leave(struct tp_host *host, struct tp_packet
 	if (tp_is_v4(sides->from->ip) != v4)
 		return TP_NO_NEXT_HOP;
 	/* It would get lost: IPv6 has none. */
-	if (!v4 && way->marks.residue != 0xffff)
+	if (!v4 && !tp_is_header_whole(&way->marks))
 		return TP_BAD_CHECKSUM;
 	verdict = tp_check_marks(way, sides, v4, ip_len);
 	if (verdict == TP_RELAYED)

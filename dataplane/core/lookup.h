@@ -52,18 +52,25 @@ static TP_INLINE bool tp_find_local(
 	return false;
 }
 
+static TP_INLINE bool tp_is_own(
+	struct tp_host *host, const struct tp_config *config, const uint64_t ip[2])
+{
+	uint32_t index;
+
+	return TP_UNLIKELY(TP_READ_ONCE(config->own_mask) & tp_own_bit(ip)) &&
+	       tp_find_local(host, config, ip, &index);
+}
+
 /* What nobody honest sends to a port of ours. IPv6 ::ffff:a.b.c.d would pass for a.b.c.d. */
 static TP_INLINE enum tp_verdict tp_check_sender(
 	struct tp_host *host, const struct tp_config *config, const struct tp_headers *in)
 {
-	uint32_t own;
-
 	if (tp_is_malformed(in))
 		return TP_MALFORMED;
 	if (tp_source_port(in) == 0 || tp_is_martian(in->source, in->v4) ||
 		(!in->v4 && tp_is_v4(in->source)))
 		return TP_BAD_SOURCE;
-	if (tp_find_local(host, config, in->source, &own))
+	if (tp_is_own(host, config, in->source))
 		return TP_BAD_SOURCE;
 	if (!in->v4 && tp_udp_checksum(in) == 0)
 		return TP_NO_CHECKSUM;

@@ -18,8 +18,8 @@ struct tp_marks {
 	uint8_t tos; /* or traffic class: DSCP and ECN */
 	bool v4;     /* the header they are from */
 	bool dont_fragment;
-	uint16_t id;      /* IPv4: as it lies in memory */
-	uint16_t residue; /* sum of the header: 0xffff unless its checksum is wrong */
+	uint16_t id;  /* IPv4: as it lies in memory */
+	uint64_t sum; /* IPv4: wide, of the whole header: 0xffff unless its checksum is wrong */
 };
 
 /* The header lies within the packet: TP_IPV4_LEN or TP_IPV6_LEN bytes. */
@@ -33,7 +33,7 @@ static TP_INLINE void tp_read_marks(const uint8_t *ip, bool v4, struct tp_marks 
 		out->tos = (uint8_t)(__builtin_bswap32((uint32_t)first) >> 20);
 		out->dont_fragment = false;
 		out->id = 0;
-		out->residue = 0xffff;
+		out->sum = 0;
 		return;
 	}
 	second = tp_get64(ip + 8);
@@ -41,8 +41,13 @@ static TP_INLINE void tp_read_marks(const uint8_t *ip, bool v4, struct tp_marks 
 	out->tos = (uint8_t)(first >> 8);
 	out->dont_fragment = first & TP_DONT_FRAG_BIT;
 	out->id = (uint16_t)(first >> 32);
-	out->residue = tp_sum_fold(
-		tp_sum_words(first) + tp_sum_words(second) + tp_sum_words(tp_get32(ip + 16)));
+	out->sum = tp_sum_wide(first) + tp_sum_wide(second) + tp_get32(ip + 16);
+}
+
+/* Towards IPv6 nothing would tell any more that it was wrong. */
+static TP_INLINE bool tp_is_header_whole(const struct tp_marks *marks)
+{
+	return marks->sum == 0 || tp_sum_fold_wide(marks->sum) == 0xffff;
 }
 
 /*
@@ -59,20 +64,18 @@ static TP_INLINE bool tp_hop_marks(struct tp_marks *marks, bool v4_out, uint32_t
 	return !v4_in || v4_out || marks->dont_fragment || ip_len <= TP_IPV6_MIN_MTU;
 }
 
-/* An IPv4 header up to its destination, as words in the order of the wire. `mix`: tp_flow.id_mix.
- */
+/* An IPv4 header up to its destination, in the order of the wire. A wrong checksum stays wrong. */
 static TP_INLINE void tp_make_marked_ipv4(const struct tp_marks *marks, uint16_t id,
 	uint32_t ip_len, uint32_t source, uint32_t destination, uint64_t out[2])
 {
-	uint32_t sum;
+	uint64_t sum;
 
 	out[0] = 0x45 | (uint64_t)marks->tos << 8 |
 		 (uint64_t)tp_to_be16((uint16_t)ip_len).be << 16 | (uint64_t)id << 32 |
 		 (marks->dont_fragment ? TP_DONT_FRAG_BIT : 0);
 	out[1] = marks->ttl | TP_PROTOCOL_UDP << 8 | (uint64_t)source << 32;
-	sum = tp_sum_words(out[0]) + tp_sum_words(out[1]) + tp_sum_words(destination) +
-	      tp_sum_minus(marks->residue);
-	out[1] |= (uint64_t)(uint16_t)~tp_sum_fold(sum) << 16;
+	sum = tp_sum_wide(out[0]) + tp_sum_wide(out[1]) + destination + TP_SUM_ZERO - marks->sum;
+	out[1] |= (uint64_t)(uint16_t)~tp_sum_fold_wide(sum) << 16;
 }
 
 /* An IPv6 header up to its addresses. */

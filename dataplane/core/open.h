@@ -26,11 +26,10 @@ static TP_INLINE enum tp_verdict tp_begin_way(
 		return TP_MALFORMED;
 	tp_read_marks(ip, v4, &way->marks);
 	if (v4)
-		way->address_sum = tp_sum_words(tp_get64(ip + 12));
+		way->address_sum = tp_sum_wide(tp_get64(ip + 12));
 	else
-		way->address_sum =
-			tp_sum_words(tp_get64(ip + 8)) + tp_sum_words(tp_get64(ip + 16)) +
-			tp_sum_words(tp_get64(ip + 24)) + tp_sum_words(tp_get64(ip + 32));
+		way->address_sum = tp_sum_wide(tp_get64(ip + 8)) + tp_sum_wide(tp_get64(ip + 16)) +
+				   tp_sum_wide(tp_get64(ip + 24)) + tp_sum_wide(tp_get64(ip + 32));
 	way->v4 = v4;
 	way->checksum = ((const struct tp_udp *)udp)->checksum.be;
 	way->payload_at = (uint16_t)(udp_at + TP_UDP_LEN);
@@ -38,18 +37,25 @@ static TP_INLINE enum tp_verdict tp_begin_way(
 	return way->payload_len <= TP_STUN_LEN_MAX ? TP_RELAYED : TP_TOO_BIG;
 }
 
-/* Its place in the packet is even, and `len` a multiple of 4. */
+/* Its place in the packet is even, and `len` a multiple of 4. The sum is wide. */
 static TP_INLINE bool tp_sum_words_at(
 	const struct tp_packet *pkt, const uint8_t *from, uint32_t len, uint64_t *sum)
 {
-	for (uint32_t i = 0; i < TP_AROUND_MAX; i += 4, from += 4) {
-		if (i >= len)
-			return true;
-		if (from + 4 > pkt->end)
+	uint32_t i;
+
+	for (i = 8; i <= TP_AROUND_MAX && i <= len; i += 8, from += 8) {
+		TP_KEEP(from);
+		if (from + 8 > pkt->end)
 			return false;
-		*sum += tp_get32(from);
+		*sum += tp_sum_wide(tp_get64(from));
 	}
-	return false;
+	if (i - 8 == len)
+		return true;
+	TP_KEEP(from);
+	if (i > TP_AROUND_MAX || from + 4 > pkt->end)
+		return false;
+	*sum += tp_get32(from);
+	return true;
 }
 
 /* Up to three bytes; whether the first one's place is odd decides which half of its word it is. */
@@ -83,7 +89,7 @@ static TP_INLINE enum tp_verdict tp_sum_around(const struct tp_packet *pkt, stru
 		sum += tp_sum_bytes_at(pkt, at, odd, data_len);
 	if (TP_UNLIKELY(behind > odd) && !tp_sum_words_at(pkt, at + (odd & 3), behind - odd, &sum))
 		return TP_CONTROL;
-	way->around_sum = tp_sum_fold64(sum);
+	way->around_sum = tp_sum_fold_wide(sum);
 	return TP_RELAYED;
 }
 
@@ -98,6 +104,19 @@ static TP_INLINE enum tp_verdict tp_open_channeldata(
 	way->data_at = TP_CHANNELDATA_LEN;
 	way->data_len = tp_from_be16(header->len);
 	return TP_RELAYED;
+}
+
+/* ChannelData without padding, which needs no loop. */
+static TP_INLINE bool tp_open_plain(const struct tp_packet *pkt, struct tp_way *way)
+{
+	const uint8_t *header = pkt->data + (way->payload_at & 0x7f);
+
+	if (header + TP_CHANNELDATA_LEN > pkt->end)
+		return false;
+	way->data_at = TP_CHANNELDATA_LEN;
+	way->data_len = (uint16_t)(way->payload_len - TP_CHANNELDATA_LEN);
+	way->around_sum = tp_sum_fold_wide(tp_get32(header));
+	return tp_from_be16(((const struct tp_channeldata *)header)->len) == way->data_len;
 }
 
 /* RFC 8656, 11.2. */
@@ -119,6 +138,49 @@ static TP_INLINE enum tp_verdict tp_open_send(const struct tp_packet *pkt, struc
 	way->fingerprint_at = (uint16_t)send.fingerprint_at;
 	way->dont_fragment = send.dont_fragment;
 	return TP_RELAYED;
+}
+
+/* What stands before the data when all there is besides them is the peer's address; wide. */
+static TP_INLINE uint64_t tp_sum_usual_head(const uint8_t *message, bool peer_is_v4)
+{
+	uint64_t sum = tp_sum_wide(tp_get64(message)) + tp_sum_wide(tp_get64(message + 8)) +
+		       tp_sum_wide(tp_get64(message + 16)) + tp_sum_wide(tp_get64(message + 24));
+
+	if (peer_is_v4)
+		return sum + tp_get32(message + 32);
+	return sum + tp_sum_wide(tp_get64(message + 32)) + tp_sum_wide(tp_get64(message + 40));
+}
+
+/*
+ * The Send that nearly all are: the peer's address, then the data. The same as tp_open() says of
+ * it, without a loop; false: that one has to look.
+ */
+static TP_INLINE bool tp_open_usual_send(const struct tp_packet *pkt, struct tp_way *way)
+{
+	const uint8_t *message = pkt->data + (way->payload_at & 0x7f);
+	uint32_t first, data_at, data;
+	bool v4;
+
+	if (message + TP_STUN_LEN + TP_ATTRIBUTE_LEN > pkt->end)
+		return false;
+	first = tp_get32(message + TP_STUN_LEN);
+	v4 = first == tp_attribute(TP_XOR_PEER_ADDRESS, 8);
+	data_at = tp_data_head_len(v4);
+	if (!v4 && first != tp_attribute(TP_XOR_PEER_ADDRESS, 20))
+		return false;
+	if (message + data_at > pkt->end)
+		return false;
+	data = tp_get32(message + data_at - TP_ATTRIBUTE_LEN);
+	way->data_at = (uint16_t)data_at;
+	way->data_len = __builtin_bswap16((uint16_t)(data >> 16));
+	if ((uint16_t)data != tp_to_be16(TP_DATA).be ||
+		data_at + tp_padded(way->data_len) != way->payload_len)
+		return false;
+	way->around_sum = tp_sum_fold_wide(
+		tp_sum_usual_head(message, v4) +
+		tp_sum_bytes_at(pkt, message + data_at + (way->data_len & TP_STUN_LEN_MAX),
+			way->payload_len - data_at - way->data_len, way->data_len));
+	return tp_read_peer(pkt, message, TP_STUN_LEN, &way->peer) == TP_RELAYED;
 }
 
 /* A client's packet: finds the data in it. */

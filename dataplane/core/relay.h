@@ -52,15 +52,14 @@ static TP_INLINE struct tp_flow *tp_find_asked(struct tp_host *host, const struc
 	const struct tp_asked *asked, struct tp_flow *flow, struct tp_way *way)
 {
 	const uint64_t *source = asked->key.remote;
-	uint32_t ports = (uint32_t)asked->key.ident, own;
+	uint32_t ports = (uint32_t)asked->key.ident;
 	uint32_t udp_len = TP_UDP_LEN + (uint32_t)asked->data_len;
 
 	if (!asked->channel_in && (!flow || tp_is_expired(host, flow)))
 		flow = tp_find_other(host, source[0], source[1],
 			tp_ident_of(ports, asked->key.local, TP_FLOW_PERMISSION));
 	if (!flow || tp_is_expired(host, flow) || (uint16_t)ports == 0 ||
-		tp_is_martian(source, tp_is_v4(source)) ||
-		tp_find_local(host, config, source, &own))
+		tp_is_martian(source, tp_is_v4(source)) || tp_is_own(host, config, source))
 		return NULL;
 	if (asked->channel_in)
 		udp_len += TP_CHANNELDATA_LEN;

@@ -42,6 +42,7 @@
 struct tp_endpoint {
 	uint64_t ip[2];
 	tp_be16 port;
+	bool v4;
 };
 
 /* Where things begin in a Send indication: their attributes' heads; 0 = not there. */
@@ -141,6 +142,7 @@ static TP_INLINE enum tp_verdict tp_read_peer(
 	len = tp_from_be16(((const tp_be16 *)attribute)[1]);
 	kind = attribute[5];
 	out->port.be = ((const tp_be16 *)attribute)[3].be ^ TP_STUN_PORT_MASK;
+	out->v4 = kind == 1;
 	if (kind == 1 && len == 8) {
 		out->ip[0] = 0;
 		out->ip[1] = tp_map_v4(tp_get32(attribute + 8) ^ TP_STUN_COOKIE);
@@ -179,7 +181,7 @@ static TP_INLINE uint32_t tp_attribute(uint16_t type, uint32_t len)
 static TP_INLINE void tp_make_data_head(
 	const struct tp_endpoint *peer, uint32_t data_len, struct tp_data_head *out)
 {
-	bool v4 = tp_is_v4(peer->ip);
+	bool v4 = peer->v4;
 	uint32_t len = tp_data_head_len(v4) + tp_padded(data_len) - TP_STUN_LEN;
 
 	out->first = tp_attribute(TP_STUN_DATA, len) | (uint64_t)TP_STUN_COOKIE << 32;

@@ -28,8 +28,8 @@ struct tp_way {
 	uint16_t udp_len;
 	uint16_t checksum;
 	uint32_t ports;       /* of UDP, as they lie in memory: source, destination */
-	uint32_t address_sum; /* of IP */
 	uint32_t tail;        /* bytes of the frame behind the IP packet */
+	uint64_t address_sum; /* of IP, wide */
 	struct tp_marks marks;
 
 	/* The data in it. */
@@ -46,6 +46,7 @@ struct tp_way {
 	bool is_hairpin;
 	struct tp_endpoint peer; /* what goes up is for it, what goes down is from it */
 	uint64_t to[2];
+	bool to_v4;
 	uint32_t ports_out;
 	uint32_t label; /* tp_flow.label, or id_mix */
 	uint16_t next_hop;

@@ -166,6 +166,7 @@ uint64_t tp_layout_hash(void)
 	MIX_MEMBER(tp_config, byte_ns);
 	MIX_MEMBER(tp_config, salt);
 	MIX_MEMBER(tp_config, backlog_ns);
+	MIX_MEMBER(tp_config, own_mask);
 
 	MIX(sizeof(struct tp_worker_counters));
 	MIX_MEMBER(tp_worker_counters, verdicts);

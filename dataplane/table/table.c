@@ -123,6 +123,7 @@ int tp_table_add_local(struct tp_table *table, const struct tp_addr *ip, uint8_t
 	if (count == TP_LOCALS_MAX)
 		return -ENOSPC;
 	memcpy(table->locals[count].ip, ip->ip, sizeof(ip->ip));
+	table->config->own_mask |= tp_own_bit(table->locals[count].ip);
 	__atomic_store_n(&table->config->locals, count + 1, __ATOMIC_RELEASE);
 	*index = (uint8_t)count;
 	return 0;
