@@ -546,6 +546,20 @@ class Server(Daemon):
         directions = self.stats()["directions"]
         return tuple(directions[d]["packets"] for d in ("client_to_peer", "peer_to_client"))
 
+    def packets_seen(self):
+        """Packets that the engine has decided about."""
+        return sum(self.stats()["verdicts"].values())
+
+    @contextlib.contextmanager
+    def looked_at(self, count=1):
+        """
+        When this ends a polling worker has looked at what was sent inside it: `count` packets that
+        it takes. Requests go another way and may be first.
+        """
+        before = self.packets_seen() if self.dataplane else 0
+        yield
+        assert not self.dataplane or eventually(lambda: self.packets_seen() >= before + count, 5)
+
     def warm(self, client, number, peer):
         """
         Sends on a bound channel until, both ways, the engine forwards by itself: the first packets

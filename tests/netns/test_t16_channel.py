@@ -120,7 +120,7 @@ SHORT = pytest.mark.config(limits={"permission_lifetime": "4 s", "channel_lifeti
 
 @SHORT
 @covers("TURN-12-3", "TURN-12-4", "TURN-12.6-3", "CLI-NICE-1", "DP-26-2")
-def test_expiry(client, peer):
+def test_expiry(client, peer, server):
     """Traffic does not extend it; then number and address are free at once."""
     c, p, q = client(), peer(), peer()
     c.alloc()
@@ -135,7 +135,8 @@ def test_expiry(client, peer):
     time.sleep(max(0, start + 2.2 - time.monotonic()))
     assert len(drain(p.socket)) == count and len(drain(c.socket)) == count
     c.perm(p.address[0])
-    c.send_on(0x4000, b"late")
+    with server.looked_at():
+        c.send_on(0x4000, b"late")
     assert c.silent() and p.silent()
     p.send(b"permitted", c.relay)
     assert c.take_data() == (p.address, b"permitted")

@@ -33,8 +33,9 @@ def test_nothing_passes_after_a_deletion(client, p, server):
         assert p.take() == (b"alive", c.relay)
         relay = c.relay
         assert c.refresh(0).code == 0
-        c.send_on(0x4000, b"dead")
-        p.send(b"dead", relay)
+        with server.looked_at():
+            c.send_on(0x4000, b"dead")
+            p.send(b"dead", relay)
     assert c.silent() and p.silent()
 
 
