@@ -5,6 +5,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_mbuf_pool_ops.h>
+#include <rte_memzone.h>
 
 #define CACHE_SIZE 256 /* buffers that each thread keeps for itself */
 
@@ -40,13 +41,33 @@ static uint16_t buffer_size(const struct tp_backend *backend)
 	return (uint16_t)RTE_MIN(size + RTE_PKTMBUF_HEADROOM, UINT16_MAX);
 }
 
-/*
- * Where devices see virtual addresses, buffers may lie across pages, without gaps: net_af_xdp
- * registers as much memory as they take together, and plain pages would hold one buffer each.
- */
-static unsigned int layout(void)
+static void free_zone(struct rte_mempool_memhdr *header, void *zone)
 {
-	return rte_eal_iova_mode() == RTE_IOVA_VA ? RTE_MEMPOOL_F_NO_IOVA_CONTIG : 0;
+	rte_memzone_free(zone);
+}
+
+/*
+ * Where devices see virtual addresses, buffers may lie across pages: one after the other, without
+ * gaps. net_af_xdp relies on that; and plain pages would hold but one buffer each.
+ */
+static int fill_one_zone(struct rte_mempool *pool)
+{
+	size_t size =
+		(size_t)pool->size * (pool->header_size + pool->elt_size + pool->trailer_size);
+	const struct rte_memzone *zone =
+		rte_memzone_reserve_aligned(DPDK_POOL, size + RTE_MEMPOOL_ALIGN, pool->socket_id,
+			RTE_MEMZONE_IOVA_CONTIG, RTE_MEMPOOL_ALIGN);
+	int count;
+
+	if (!zone)
+		return -rte_errno;
+	count = rte_mempool_populate_iova(
+		pool, zone->addr, zone->iova, zone->len, free_zone, (void *)(uintptr_t)zone);
+	if (count == (int)pool->size)
+		return 0;
+	if (count < 0)
+		rte_memzone_free(zone);
+	return count < 0 ? count : -ENOMEM;
 }
 
 static int fill(struct rte_mempool *pool, uint16_t size)
@@ -57,7 +78,10 @@ static int fill(struct rte_mempool *pool, uint16_t size)
 	if (err)
 		return err;
 	rte_pktmbuf_pool_init(pool, &shape);
-	err = rte_mempool_populate_default(pool);
+	if (rte_eal_iova_mode() == RTE_IOVA_VA)
+		err = fill_one_zone(pool);
+	else
+		err = rte_mempool_populate_default(pool);
 	if (err < 0)
 		return err;
 	rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
@@ -69,9 +93,10 @@ int dpdk_pool_open(struct tp_backend *backend, char reason[TP_REASON_SIZE])
 	uint32_t count = count_buffers(backend);
 	uint16_t size = buffer_size(backend);
 	int node = rte_eth_dev_socket_id(backend->ports[0].id), err = 0;
+	unsigned int flags = rte_eal_iova_mode() == RTE_IOVA_VA ? RTE_MEMPOOL_F_NO_IOVA_CONTIG : 0;
 
 	backend->pool = rte_mempool_create_empty(DPDK_POOL, count, sizeof(struct rte_mbuf) + size,
-		CACHE_SIZE, sizeof(struct rte_pktmbuf_pool_private), node, layout());
+		CACHE_SIZE, sizeof(struct rte_pktmbuf_pool_private), node, flags);
 	err = backend->pool ? fill(backend->pool, size) : -rte_errno;
 	if (err)
 		return dpdk_refuse(reason, err, "no memory for %u buffers of %u bytes: %s", count,
