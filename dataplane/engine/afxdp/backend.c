@@ -469,7 +469,8 @@ static uint32_t receive(
 	struct tp_backend *b, uint32_t worker, struct tp_packet *pkts, struct tp_frame *frames)
 {
 	struct worker *w = &b->workers[worker];
-	uint32_t indexes[TP_BURST], taken = 0, at = w->next;
+	uint32_t indexes[TP_BURST] __attribute__((uninitialized));
+	uint32_t taken = 0, at = w->next;
 
 	if (TP_UNLIKELY(w->queues_count == 0)) {
 		poll(NULL, 0, IDLE_FOR_GOOD_MS);
@@ -531,7 +532,7 @@ static uint32_t send_burst(struct tp_backend *b, uint32_t worker, const struct t
 	const struct tp_frame *frames, uint32_t count)
 {
 	struct worker *w = &b->workers[worker];
-	struct tp_frame detours[TP_BURST];
+	struct tp_frame detours[TP_BURST] __attribute__((uninitialized));
 	uint32_t sent = 0, detours_count = 0;
 
 	for (uint32_t i = 0; i < w->queues_count; i++)
