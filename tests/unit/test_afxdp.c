@@ -400,6 +400,30 @@ static void test_passed_but_broken(void **state)
 	close_rig(&rig);
 }
 
+/*
+ * An address of the tables that another machine has now: what comes for it all the same is not sent
+ * there, from somebody else's address.
+ */
+static void test_address_that_went_elsewhere(void **state)
+{
+	struct frame in, out;
+	struct rig rig;
+
+	open_rig(&rig, 1);
+	run("ip addr del 192.0.2.1/24 dev tpa && ip route add 192.0.2.1/32 dev tpc && "
+	    "ip neigh add 192.0.2.1 lladdr 02:00:00:00:00:0d dev tpc");
+	assert_int_equal(ops->check(rig.backend, reason), 0);
+	build(v4.client, v4.listener, UNBOUND, 3, &in);
+	put(rig.client, &in);
+	assert_false(get(rig.peer, LISTENER, &out, 300));
+	assert_int_equal(tp_table_totals(rig.table).verdicts[TP_UNBOUND], 1);
+	run("ip neigh del 192.0.2.1 dev tpc && ip route del 192.0.2.1/32 dev tpc && "
+	    "ip addr add 192.0.2.1/24 dev tpa && ip route replace 10.9.9.0/24 dev tpa");
+	assert_int_equal(ops->check(rig.backend, reason), 0);
+	check_passed(&rig, &v4);
+	close_rig(&rig);
+}
+
 /* Requests, fragments, options never come to a worker: the kernel has them. */
 static void test_left_to_the_kernel(void **state)
 {
@@ -462,7 +486,7 @@ static void test_detour(void **state)
 	for (uint16_t i = 0; i < 64; i++) {
 		char client[64];
 
-		snprintf(client, sizeof(client), "10.9.9.9:%u", 6000 + i);
+		snprintf(client, sizeof(client), "10.9.9.9:%d", 6000 + i);
 		build(client, v4.listener, CHANNEL, i, &in);
 		put(rig.client, &in);
 		assert_true(get(rig.peer, PEER_PORT, &out, PATIENCE_MS));
@@ -493,7 +517,7 @@ static void test_queue_without_a_socket(void **state)
 		char client[64];
 		uint8_t data[64];
 
-		snprintf(client, sizeof(client), "10.9.9.9:%u", 7000 + i);
+		snprintf(client, sizeof(client), "10.9.9.9:%d", 7000 + i);
 		build(client, v4.listener, CHANNEL, i, &in);
 		put(rig.client, &in);
 		poll(polls, 1, 50);
@@ -599,6 +623,7 @@ int main(void)
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_passed),
 		cmocka_unit_test(test_passed_but_broken),
+		cmocka_unit_test(test_address_that_went_elsewhere),
 		cmocka_unit_test(test_left_to_the_kernel),
 		cmocka_unit_test(test_detour),
 		cmocka_unit_test(test_queue_without_a_socket),

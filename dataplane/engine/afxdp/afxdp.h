@@ -94,6 +94,15 @@ int afxdp_steer_to(struct steer_bpf *program, uint32_t queue, int socket);
 int afxdp_steer_fd(const struct steer_bpf *program);
 void afxdp_steer_close(struct steer_bpf *program);
 
+/* locals.c: which addresses of the tables are the machine's. */
+struct afxdp_locals {
+	const struct tp_config *config; /* NULL before start() */
+	const struct tp_local *table;
+	uint8_t absent[TP_LOCALS_MAX]; /* main thread writes, workers read */
+};
+void afxdp_locals_check(struct afxdp_locals *locals);
+bool afxdp_locals_have(const struct afxdp_locals *locals, const uint64_t ip[2]);
+
 /*
  * kernel.c: ways through the kernel's stack, for one worker. Up to its own sockets, and out of an
  * interface where the worker has no queue.
@@ -102,8 +111,9 @@ struct afxdp_kernel {
 	int raw4, raw6;                /* -1: none */
 	int packet[TP_INTERFACES_MAX]; /* -1: not needed */
 	struct afxdp_messages *messages;
+	const struct afxdp_locals *locals;
 };
-int afxdp_kernel_open(struct afxdp_kernel *kernel);
+int afxdp_kernel_open(struct afxdp_kernel *kernel, const struct afxdp_locals *locals);
 int afxdp_kernel_open_packet(struct afxdp_kernel *kernel, uint32_t interface, uint32_t ifindex);
 void afxdp_kernel_close(struct afxdp_kernel *kernel);
 /* The untouched IP packet to its destination, which is local. How many were taken. */

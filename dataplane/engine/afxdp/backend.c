@@ -53,6 +53,7 @@ struct tp_backend {
 	size_t interfaces_count;
 	uint32_t workers_count;
 	struct worker workers[TP_WORKERS_MAX];
+	struct afxdp_locals locals;
 	struct xdp_query query;
 	int wait_fd; /* the program that passes everything */
 };
@@ -251,7 +252,7 @@ static int open_worker(struct tp_backend *b, uint32_t index, char reason[TP_REAS
 		tp_warning(
 			"worker %u has nothing to do: the interfaces have too few queues", index);
 	if (!err)
-		err = afxdp_kernel_open(&w->kernel);
+		err = afxdp_kernel_open(&w->kernel, &b->locals);
 	for (uint32_t i = 0; !err && w->queues_count && i < b->interfaces_count; i++) {
 		if (!w->out[i])
 			err = afxdp_kernel_open_packet(
@@ -387,6 +388,9 @@ static int start(struct tp_backend *b, const struct tp_memory *memory, const int
 {
 	int err = 0;
 
+	b->locals.config = memory->regions[TP_REGION_CONFIG];
+	b->locals.table = memory->regions[TP_REGION_LOCALS];
+	afxdp_locals_check(&b->locals);
 	for (size_t i = 0; !err && i < b->interfaces_count; i++)
 		err = start_interface(&b->interfaces[i], fds, reason);
 	return err;
@@ -407,6 +411,7 @@ static int check(struct tp_backend *b, char reason[TP_REASON_SIZE])
 {
 	int err = 0;
 
+	afxdp_locals_check(&b->locals);
 	for (size_t i = 0; !err && i < b->interfaces_count; i++) {
 		err = check_queues(&b->interfaces[i], reason);
 		if (!err)

@@ -36,10 +36,11 @@ struct afxdp_messages {
 	struct burst packet[TP_INTERFACES_MAX];
 };
 
-int afxdp_kernel_open(struct afxdp_kernel *k)
+int afxdp_kernel_open(struct afxdp_kernel *k, const struct afxdp_locals *locals)
 {
 	const int on = 1;
 
+	k->locals = locals;
 	k->messages = calloc(1, sizeof(*k->messages));
 	if (!k->messages)
 		return -ENOMEM;
@@ -106,12 +107,10 @@ static uint32_t send_all(int fd, struct burst *b)
 	while (at < b->count) {
 		int n = sendmmsg(fd, b->messages + at, b->count - at, MSG_DONTWAIT);
 
-		if (n > 0) {
-			sent += (uint32_t)n;
-			at += (uint32_t)n;
-		} else {
-			at++;
-		}
+		if (n <= 0 && (errno == EAGAIN || errno == ENOBUFS))
+			break;
+		sent += n > 0 ? (uint32_t)n : 0;
+		at += n > 0 ? (uint32_t)n : 1;
 	}
 	b->count = 0;
 	return sent;
@@ -130,28 +129,41 @@ static bool is_intact(const uint8_t *l3)
 	return tp_sum_fold(sum) == 0xffff;
 }
 
-static void add4(struct burst *b, uint8_t *l3)
+static bool add4(struct afxdp_kernel *k, uint8_t *l3)
 {
 	const struct tp_ipv4 *ip = (const void *)l3;
+	const uint64_t destination[2] = {0, tp_map_v4(tp_get32(&ip->destination))};
+	struct burst *b = &k->messages->raw4;
 	struct sockaddr_in *to = &b->to[b->count].v4;
 
+	if (!is_intact(l3) || !afxdp_locals_have(k->locals, destination))
+		return false;
 	*to = (struct sockaddr_in){.sin_family = AF_INET};
 	to->sin_addr.s_addr = tp_get32(&ip->destination);
 	add(b, l3, tp_from_be16(ip->len), to, sizeof(*to));
+	return true;
 }
 
-static void add6(struct burst *b, uint8_t *l3)
+static bool add6(struct afxdp_kernel *k, uint8_t *l3)
 {
 	const struct tp_ipv6 *ip = (const void *)l3;
+	const uint64_t destination[2] = {tp_get64(ip->destination), tp_get64(ip->destination + 8)};
+	struct burst *b = &k->messages->raw6;
 	struct sockaddr_in6 *to = &b->to[b->count].v6;
 
+	if (!afxdp_locals_have(k->locals, destination))
+		return false;
 	*to = (struct sockaddr_in6){.sin6_family = AF_INET6};
 	memcpy(&to->sin6_addr, ip->destination, sizeof(to->sin6_addr));
 	add(b, l3, (size_t)TP_IPV6_LEN + tp_from_be16(ip->payload_len), to, sizeof(*to));
+	return true;
 }
 
-/* Steering and core agree that this is UDP in whole, hence the lengths are right. */
-static uint32_t add_ip(struct afxdp_kernel *k, const struct tp_packet *pkt)
+/*
+ * Steering and core agree that this is UDP in whole, hence the lengths are right. False: nothing
+ * that the kernel would take; its end, as it would be there.
+ */
+static bool add_ip(struct afxdp_kernel *k, const struct tp_packet *pkt)
 {
 	const struct tp_ethernet *ethernet = (const void *)pkt->data;
 	const struct tp_vlan *vlan = (const void *)(pkt->data + TP_ETHERNET_LEN);
@@ -163,13 +175,9 @@ static uint32_t add_ip(struct afxdp_kernel *k, const struct tp_packet *pkt)
 		type = vlan->type;
 		l3 += TP_VLAN_LEN;
 	}
-	if (tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV6)))
-		add6(&k->messages->raw6, l3);
-	else if (tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV4)) && is_intact(l3))
-		add4(&k->messages->raw4, l3);
-	else
-		return 1; /* nothing that the kernel would take: its end, as it would be there */
-	return 0;
+	if (tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV4)))
+		return add4(k, l3);
+	return tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV6)) && add6(k, l3);
 }
 
 uint32_t afxdp_kernel_pass(struct afxdp_kernel *k, const struct tp_packet *pkts, uint32_t count)
@@ -177,7 +185,7 @@ uint32_t afxdp_kernel_pass(struct afxdp_kernel *k, const struct tp_packet *pkts,
 	uint32_t taken = 0;
 
 	for (uint32_t i = 0; i < count; i++)
-		taken += add_ip(k, &pkts[i]);
+		taken += !add_ip(k, &pkts[i]);
 	return taken + send_all(k->raw4, &k->messages->raw4) +
 	       send_all(k->raw6, &k->messages->raw6);
 }
