@@ -14,7 +14,7 @@
 static TP_INLINE bool tp_police(
 	const struct tp_config *config, uint64_t *paid_until_ns, uint64_t now_ns, uint32_t len)
 {
-	uint64_t cost_ns = (uint64_t)len * config->byte_ns >> 10;
+	uint64_t cost_ns = ((uint64_t)len * config->byte_ns + 512) >> 10;
 	uint64_t paid = *(volatile uint64_t *)paid_until_ns;
 
 	if (paid > now_ns + config->backlog_ns)

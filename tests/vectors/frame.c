@@ -60,6 +60,14 @@ bool frame_udp_checksum_ok(const struct frame *frame)
 	       udp_sum(frame, frame_get16(frame, frame->l4 + 4)) == 0xffff;
 }
 
+bool frame_udp_checksum_kept(const struct frame *before, const struct frame *after)
+{
+	if (frame_get16(before, before->l4 + 6) == 0)
+		return after->bytes[after->l3] >> 4 == 6 ? frame_udp_checksum_ok(after)
+							 : frame_get16(after, after->l4 + 6) == 0;
+	return frame_udp_checksum_ok(before) == frame_udp_checksum_ok(after);
+}
+
 bool frame_locate(struct frame *frame)
 {
 	uint16_t type = frame_get16(frame, 12);

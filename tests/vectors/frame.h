@@ -55,6 +55,9 @@ void frame_build(const struct frame_spec *spec, struct frame *out);
 bool frame_ip_checksum_ok(const struct frame *frame);  /* true for IPv6 */
 bool frame_udp_checksum_ok(const struct frame *frame); /* a checksum of 0 is not */
 
+/* Right stays right, wrong wrong, none none; only where IPv6 needs one is one made. */
+bool frame_udp_checksum_kept(const struct frame *before, const struct frame *after);
+
 /* Finds l3, l4 and payload in a frame with at most one VLAN tag, no options. False: no UDP. */
 bool frame_locate(struct frame *frame);
 

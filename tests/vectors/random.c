@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "probe.h"
+#include "senders.h"
 #include "wire.h"
 
 static uint64_t state;
@@ -60,6 +60,53 @@ static void draw_probe(struct probe *out)
 	out->frame.trailer = one_in(3) ? draw(30) : 0;
 	out->frame.checksum = one_in(8) ? (enum frame_checksum)draw(3) : CHECKSUM_GOOD;
 	out->frame.wrong_ip_checksum = one_in(20);
+}
+
+static enum tp_family draw_family(void)
+{
+	return one_in(2) ? TP_IPV4 : TP_IPV6;
+}
+
+/* What a sender's message may consist of: nearly always what clients send. */
+static const char *draw_attributes(void)
+{
+	static const char *const lists[] = {"DX", "XDF", "XND", "SXDF", "XDS", "OXDO", "XDf", "XDU",
+		"XxD", "XDd", "X", "D", "XDM", "XDFS", "XOOODOOO", "XOOODOOOO", "iD", "XDe", "LXD"};
+
+	return one_in(2) ? NULL : lists[draw(sizeof(lists) / sizeof(lists[0]))];
+}
+
+/* A packet of the senders: both wrappings, across the families, round. */
+static void draw_way(struct way *out)
+{
+	static const size_t sizes[] = {EMPTY, 1, 2, 3, 64, 172, 1000, 1232, 1252, 1400, 1424};
+
+	*out = (struct way){
+		.who = (enum sender)draw(SENDERS),
+		.down = one_in(2),
+		.client = draw_family(),
+		.relay = draw_family(),
+		.channel = one_in(2),
+		.whom = (enum sender)draw(SENDERS + 1),
+		.whom_client = draw_family(),
+		.size = one_in(3) ? 1 + draw(1450) : sizes[draw(sizeof(sizes) / sizeof(sizes[0]))],
+		.frame.tos = (uint8_t)draw(256),
+		.frame.ttl = (uint8_t)(one_in(8) ? draw(4) : draw(256)),
+		.frame.id = (uint16_t)draw(65536),
+		.frame.fragment = one_in(2) ? 0x4000 : 0,
+		.frame.label = draw(1 << 20),
+		.frame.vlan[0] = one_in(8) ? (uint16_t)(1 + draw(0xffff)) : 0,
+		.frame.trailer = one_in(6) ? draw(30) : 0,
+		.frame.checksum = one_in(8) ? (enum frame_checksum)draw(3) : CHECKSUM_GOOD,
+		.frame.wrong_ip_checksum = one_in(20),
+		.frame.attributes = draw_attributes(),
+		.frame.padding_byte = (uint8_t)draw(256),
+	};
+	out->round = !out->down && out->who >= SENDER_ROUND && !one_in(3);
+	if (out->round && out->whom == SENDER_NOBODY)
+		out->port = draw_port();
+	if (out->channel && !out->down && one_in(3))
+		out->frame.padding = (uint8_t)draw(5);
 }
 
 /* Values at which code tends to turn. */
@@ -119,29 +166,21 @@ static void make(struct frame *out)
 {
 	struct frame_spec spec;
 	struct probe probe;
+	struct way way;
 
 	if (one_in(20)) {
 		make_noise(out);
 		return;
 	}
-	draw_probe(&probe);
-	probe_build(&probe, one_in(2) ? TP_IPV4 : TP_IPV6, &spec, out);
+	if (one_in(2)) {
+		draw_way(&way);
+		way_build(&way, &spec, out);
+	} else {
+		draw_probe(&probe);
+		probe_build(&probe, draw_family(), &spec, out);
+	}
 	for (uint32_t n = one_in(3) ? 1 + draw(3) : 0; n > 0 && out->len > 1; n--)
 		damage(out);
-}
-
-static bool is_ipv6(const struct frame *frame)
-{
-	return frame->bytes[frame->l3] >> 4 == 6;
-}
-
-/* Right stays right and wrong stays wrong; only where IPv6 needs one is one made. */
-static bool checksum_kept(const struct frame *before, const struct frame *after)
-{
-	if (frame_get16(before, before->l4 + 6) == 0)
-		return is_ipv6(after) ? frame_udp_checksum_ok(after)
-				      : frame_get16(after, after->l4 + 6) == 0;
-	return frame_udp_checksum_ok(before) == frame_udp_checksum_ok(after);
 }
 
 static bool lawful(const struct frame *in, const struct outcome *got)
@@ -158,7 +197,7 @@ static bool lawful(const struct frame *in, const struct outcome *got)
 	}
 	return frame_locate(&before) && frame_locate(&after) &&
 	       frame_ip_checksum_ok(&before) == frame_ip_checksum_ok(&after) &&
-	       checksum_kept(&before, &after);
+	       frame_udp_checksum_kept(&before, &after);
 }
 
 static bool agree(struct bpf_runner *bpf, const struct world *world, const struct frame *in,
@@ -226,7 +265,7 @@ static void print_verdicts(const struct world *world)
 	totals.verdicts[TP_RELAYED] = tp_worker_direction(&totals, TP_CLIENT_TO_PEER).packets +
 				      tp_worker_direction(&totals, TP_PEER_TO_CLIENT).packets;
 	for (int i = 0; i < TP_VERDICT_COUNT; i++)
-		printf("  %-12s %lu\n", names[i], (unsigned long)totals.verdicts[i]);
+		printf("  %-18s %lu\n", names[i], (unsigned long)totals.verdicts[i]);
 }
 
 int main(int argc, char **argv)

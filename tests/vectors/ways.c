@@ -23,7 +23,9 @@ struct row {
 	enum tp_verdict want;
 	struct way way;
 	bool unplaced, no_room;
-	enum tp_verdict bpf; /* instead of TP_RELAYED: the kernel has to do it */
+	bool limit;                /* there is a bandwidth limit, of the limited senders */
+	bool spent[TP_DIRECTIONS]; /* and they have used it up */
+	enum tp_verdict bpf;       /* instead of TP_RELAYED: the kernel has to do it */
 };
 
 #define V4  .client = TP_IPV4, .relay = TP_IPV4
@@ -122,6 +124,25 @@ static const struct row rows[] = {
 	{"no room for the padding alone", TP_NO_ROOM, {V4, .down = true, .size = 1}, .no_room = true},
 	{"no room for the larger header", TP_NO_ROOM, {TO6, .channel = true}, .no_room = true},
 	{"a Send makes its own", TP_RELAYED, {TO6}, .no_room = true},
+
+	/* bandwidth limits */
+	{"within the limit", TP_RELAYED, {V4, .who = SENDER_LIMITED}, .limit = true},
+	{"within the limit, down", TP_RELAYED, {V6, .who = SENDER_LIMITED, .down = true}, .limit = true},
+	{"within the limit on a channel", TP_RELAYED, {V4, .who = SENDER_LIMITED, .channel = true}, .limit = true},
+	{"within the limit on a channel, down", TP_RELAYED, {V6, .who = SENDER_LIMITED, .channel = true, .down = true}, .limit = true},
+	{"over the limit", TP_POLICED, {V4, .who = SENDER_LIMITED}, .limit = true, .spent = {true, false}},
+	{"over the limit, down", TP_POLICED, {V6, .who = SENDER_LIMITED, .down = true}, .limit = true, .spent = {false, true}},
+	{"over the limit on a channel", TP_POLICED, {V4, .who = SENDER_LIMITED, .channel = true}, .limit = true, .spent = {true, false}},
+	{"over the limit on a channel, down", TP_POLICED, {V4, .who = SENDER_LIMITED, .channel = true, .down = true}, .limit = true, .spent = {false, true}},
+	{"over the limit into the other family", TP_POLICED, {TO6, .who = SENDER_LIMITED, .channel = true}, .limit = true, .spent = {true, false}},
+	{"over the limit the other way only", TP_RELAYED, {V4, .who = SENDER_LIMITED}, .limit = true, .spent = {false, true}},
+	{"over the limit, but too big comes first", TP_TOO_BIG, {V4, .who = SENDER_LIMITED, .down = true, .size = 1440}, .limit = true, .spent = {false, true}},
+	{"over a limit that was taken away", TP_RELAYED, {V4, .who = SENDER_LIMITED}, .spent = {true, true}},
+	{"of others' limits nobody knows", TP_RELAYED, {V4}, .limit = true, .spent = {true, true}},
+	{"round: within the limit there", TP_RELAYED, {ROUND(ROUND_LIMITED), .channel = true}, .limit = true},
+	{"round: over the limit there", TP_POLICED, {ROUND(ROUND_LIMITED), .channel = true}, .limit = true, .spent = {false, true}},
+	{"round: over the limit there, the other way", TP_RELAYED, {ROUND(ROUND_LIMITED), .channel = true}, .limit = true, .spent = {true, false}},
+	{"round: over the limit here", TP_POLICED, {V4, .who = SENDER_ROUND_LIMITED, .round = true, .whom = SENDER_ROUND_DATA, .whom_client = TP_IPV4}, .limit = true, .spent = {true, false}},
 
 	/* round */
 	{"round: TTL 2", TP_TTL_EXPIRED, {ROUND(ROUND_DATA), .frame.ttl = 2}},
@@ -290,6 +311,10 @@ static bool run_wire(const struct frame *in, const struct outcome *native)
 	if (!wire_run(wire, &world, in, &got))
 		return true;
 	through_wire++;
+	if (got.verdict == WIRE_STEERED)
+		return (tp_verdict_fate(native->verdict) == TP_FATE_PASS &&
+			       frame_equal(&got.frame, in)) ||
+		       complain("steering", &got, in);
 	if (got.verdict != native->verdict)
 		return complain(the_wire->name, &got, &native->frame);
 	if (tp_verdict_fate(got.verdict) != TP_FATE_DROP &&
@@ -298,6 +323,19 @@ static bool run_wire(const struct frame *in, const struct outcome *native)
 	if (got.verdict == TP_RELAYED && got.egress != native->egress)
 		return complain("egress", &got, &native->frame);
 	return wire_counters_equal(wire, &world) || complain("counters", &got, &native->frame);
+}
+
+/* 1 Mbit/s, and 20 ms ahead of it. */
+static void set_limit(const struct row *row)
+{
+	struct tp_config *config = world.memory.regions[TP_REGION_CONFIG];
+	struct tp_policer *policers = world.memory.regions[TP_REGION_POLICERS];
+	uint64_t later = tp_clock_now_ns() + 3600 * TP_NS_PER_S;
+
+	config->byte_ns = row->limit ? 8000 * 1024 : 0;
+	config->backlog_ns = 20000000;
+	for (int i = 0; i < TP_DIRECTIONS; i++)
+		policers[SENDER_POLICER].paid_until_ns[i] = row->spent[i] ? later : 0;
 }
 
 static bool run(const struct row *row)
@@ -310,6 +348,7 @@ static bool run(const struct row *row)
 
 	way_build(&row->way, &spec, &in);
 	config->unplaced = row->unplaced;
+	set_limit(row);
 	if (bpf && !row->no_room)
 		bpf_copy_world(bpf, &world);
 	if (wire && !row->no_room)
