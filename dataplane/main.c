@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/signalfd.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -79,11 +80,22 @@ static void unlink_from_control(struct dataplane *d)
 	d->retry_ns = tp_clock_now_ns() + RETRY_NS;
 }
 
+/* The socket is the service user's: a root that was left few rights may not open it. */
+static int connect_as_owner(struct dataplane *d, char reason[TP_REASON_SIZE])
+{
+	int err;
+
+	setfsuid(d->target.uid);
+	err = tp_link_connect(d->options->link_path, d->target.uid, &d->link, reason);
+	setfsuid(geteuid());
+	return err;
+}
+
 /* -EAGAIN: not there, to be tried again. */
 static int connect_and_greet(struct dataplane *d)
 {
 	char reason[TP_REASON_SIZE];
-	int err = tp_link_connect(d->options->link_path, d->target.uid, &d->link, reason);
+	int err = connect_as_owner(d, reason);
 
 	d->retry_ns = tp_clock_now_ns() + RETRY_NS;
 	if (err == -EAGAIN) {

@@ -180,6 +180,24 @@ def test_no_privileges_are_left(server):
         assert 0 not in map(int, status["Uid"].split()) and 0 not in map(int, status["Gid"].split())
 
 
+@pytest.mark.fresh
+@covers("D01")
+def test_starts_with_few_rights(server, client, p, monkeypatch):
+    """Those that its service file leaves it."""
+    unit = os.path.join(os.path.dirname(__file__), "../../deploy/systemd/turnpike-dataplane.service")
+    with open(unit, encoding="utf-8") as f:
+        line = next(l for l in f if l.startswith("CapabilityBoundingSet="))
+    rights = [r.removeprefix("CAP_").lower() for r in line.split("=")[1].split()]
+    assert server.dataplane.halt() == 0
+    inside = server.lab.server.command
+    with monkeypatch.context() as patch:
+        patch.setattr(server.lab.server, "command", lambda *c: inside(
+            "setpriv", "--bounding-set", ",".join(["-all", *(f"+{r}" for r in rights)]), *c))
+        server.dataplane.launch()
+        server.dataplane.wait_ready()
+    relays_fast(server, client, p)
+
+
 @pytest.fixture
 def foreign(lab, tmp_path):
     """The object file of a program that is not ours."""
