@@ -35,11 +35,10 @@ static int check_options(const struct tp_engine_options *options, char reason[TP
 		return dpdk_refuse(
 			reason, -EINVAL, "engine dpdk needs 1 to %d workers", TP_WORKERS_MAX);
 	for (size_t i = 0; i < options->ports_count; i++) {
-		if (options->ports[i].exception == TP_EXCEPTION_VIRTIO_USER)
-			return dpdk_refuse(reason, -ENOTSUP,
-				"port %u: exception: virtio-user needs vhost-net and is not built "
-				"yet, expected tap",
-				options->ports[i].port);
+		int err = dpdk_user_check(&options->ports[i], reason);
+
+		if (err)
+			return err;
 	}
 	return 0;
 }
@@ -89,9 +88,11 @@ static int open_ports(struct tp_backend *backend, const struct tp_engine_options
 		int err = dpdk_port_open(port, backend->pool, backend->sleeps, reason);
 
 		if (err == 0)
-			err = dpdk_tap_open(port, &options->ports[i], reason);
+			err = dpdk_tap_open(port, backend->pool, &options->ports[i], reason);
 		if (err)
 			return err;
+		tp_info("port %u: exception interface %s, %s", port->id, port->is.name,
+			port->has_user ? "by vhost-net" : "a TAP");
 		port->shared = port->tx_queues < backend->workers;
 		warn_of_missing_queues(backend, port);
 	}
@@ -119,6 +120,7 @@ static void quiesce(struct tp_backend *backend)
 	for (size_t i = 0; i < backend->ports_count; i++) {
 		if (!backend->ports[i].closed)
 			dpdk_port_close(&backend->ports[i]);
+		dpdk_user_close(&backend->ports[i]);
 		backend->ports[i].closed = true;
 	}
 }

@@ -21,9 +21,21 @@
 
 #define DPDK_TO_KERNEL_SIZE   4096 /* frames that wait for the exception thread, of all ports */
 #define DPDK_FROM_KERNEL_SIZE 1024 /* frames of one TAP that wait for worker 0 */
+#define DPDK_USER_SIZE        1024 /* descriptors each way of a virtio-user */
 #define DPDK_BATCH            32   /* frames the slow path handles at a time */
 
 #define DPDK_AF_XDP_QUEUE 2048 /* frames in net_af_xdp's fill and transmit rings */
+
+struct dpdk_port;
+
+/* A way between a port's exception interface and us; the exception thread's. */
+struct dpdk_door {
+	/* Takes all frames; returns how many the kernel took. */
+	uint32_t (*write)(struct dpdk_port *port, struct rte_mbuf **frames, uint32_t count);
+	/* Up to `room` frames, without waiting. */
+	uint32_t (*read)(struct dpdk_port *port, struct rte_mempool *pool, struct rte_mbuf **frames,
+		uint32_t room);
+};
 
 struct dpdk_port {
 	struct tp_engine_interface is; /* the TAP, as the kernel knows the port */
@@ -33,10 +45,16 @@ struct dpdk_port {
 	uint16_t rx_queues, tx_queues; /* at most one each per worker */
 	uint16_t rx_size, tx_size;     /* descriptors a queue */
 	bool started, closed, up;
-	bool interrupts;              /* set up to raise them */
-	bool keeps;                   /* net_af_xdp: frees nothing at its end */
-	bool shared;                  /* workers share transmit queues */
-	int tap;                      /* -1: none */
+	bool interrupts; /* set up to raise them */
+	bool keeps;      /* net_af_xdp: frees nothing at its end */
+	bool shared;     /* workers share transmit queues */
+	int tap;         /* -1: none */
+	const struct dpdk_door *door;
+	int readable;           /* descriptor that tells when there is something to read */
+	struct rte_mbuf *spare; /* TAP: to be read into next */
+	bool starved;           /* there was no buffer to read into */
+	uint16_t user;          /* virtio-user: DPDK's number of its port */
+	bool has_user;
 	struct rte_ring *from_kernel; /* exception thread -> worker 0 */
 	/* Taken only where workers share a queue because the port has too few. */
 	rte_spinlock_t tx_locks[TP_WORKERS_MAX];
@@ -118,10 +136,17 @@ void dpdk_port_close(struct dpdk_port *port);
 int dpdk_pool_open(struct tp_backend *backend, char reason[TP_REASON_SIZE]);
 
 /* tap.c: the exception interface tp<N>, found or made, with the port's MAC, MTU, addresses. */
-int dpdk_tap_open(
-	struct dpdk_port *port, const struct tp_dpdk_port *options, char reason[TP_REASON_SIZE]);
+int dpdk_tap_open(struct dpdk_port *port, struct rte_mempool *pool,
+	const struct tp_dpdk_port *options, char reason[TP_REASON_SIZE]);
 void dpdk_tap_set_carrier(const struct dpdk_port *port, bool on);
+/* Gives back the spare buffer; the descriptor goes with _close(). */
+void dpdk_tap_drain(struct dpdk_port *port);
 void dpdk_tap_close(struct dpdk_port *port);
+
+/* user.c: the same TAP through DPDK's virtio-user and the kernel's vhost-net. */
+int dpdk_user_check(const struct tp_dpdk_port *options, char reason[TP_REASON_SIZE]);
+int dpdk_user_open(struct dpdk_port *port, struct rte_mempool *pool, char reason[TP_REASON_SIZE]);
+void dpdk_user_close(struct dpdk_port *port);
 
 /* address.c: asks the kernel by rtnetlink; `address` is "192.0.2.1/24", `gateway` an address. */
 struct mnl_socket;

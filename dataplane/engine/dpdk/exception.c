@@ -20,10 +20,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/uio.h>
 #include <unistd.h>
-
-#define SEGMENTS_MAX 16
 
 static void add(atomic_ulong *counter, unsigned long frames)
 {
@@ -31,87 +28,60 @@ static void add(atomic_ulong *counter, unsigned long frames)
 		atomic_fetch_add_explicit(counter, frames, memory_order_relaxed);
 }
 
-static bool write_frame(int tap, const struct rte_mbuf *frame)
+/* How many at the front of the list came by the same port. */
+static uint32_t run_of(struct rte_mbuf **frames, uint32_t n)
 {
-	struct iovec parts[SEGMENTS_MAX];
-	int used = 0;
+	uint32_t same = 1;
 
-	for (; frame; frame = frame->next) {
-		if (used == SEGMENTS_MAX)
-			return false;
-		parts[used++] = (struct iovec){
-			.iov_base = rte_pktmbuf_mtod(frame, void *), .iov_len = frame->data_len};
-	}
-	return writev(tap, parts, used) > 0;
+	while (same < n && frames[same]->port == frames[0]->port)
+		same++;
+	return same;
 }
 
 static uint32_t to_kernel(struct tp_backend *backend)
 {
 	struct rte_mbuf *frames[DPDK_BATCH];
 	struct dpdk_exception *exception = &backend->exception;
-	uint32_t n =
-		rte_ring_sc_dequeue_burst(exception->to_kernel, (void **)frames, DPDK_BATCH, NULL);
-	unsigned long refused = 0;
+	uint32_t n = rte_ring_sc_dequeue_burst(
+			 exception->to_kernel, (void **)frames, DPDK_BATCH, NULL),
+		 same;
 
-	for (uint32_t i = 0; i < n; i++) {
-		const struct dpdk_port *port = &backend->ports[backend->index_of[frames[i]->port]];
+	for (uint32_t i = 0; i < n; i += same) {
+		struct dpdk_port *port = &backend->ports[backend->index_of[frames[i]->port]];
 
-		refused += !write_frame(port->tap, frames[i]);
+		same = run_of(frames + i, n - i);
+		add(&exception->refused, same - port->door->write(port, frames + i, same));
 	}
-	rte_pktmbuf_free_bulk(frames, n);
-	add(&exception->refused, refused);
 	return n;
 }
 
-/* Into exception->spare, which stays for the next time when there is nothing to read. */
-static struct rte_mbuf *read_frame(struct tp_backend *backend, const struct dpdk_port *port)
-{
-	struct dpdk_exception *exception = &backend->exception;
-	struct rte_mbuf *frame = exception->spare;
-	ssize_t len;
-
-	if (!frame)
-		frame = rte_pktmbuf_alloc(backend->pool);
-	exception->spare = frame;
-	if (!frame)
-		return NULL;
-	len = read(port->tap, rte_pktmbuf_mtod(frame, void *), rte_pktmbuf_tailroom(frame));
-	if (len <= 0)
-		return NULL;
-	exception->spare = NULL;
-	frame->data_len = (uint16_t)len;
-	frame->pkt_len = (uint32_t)len;
-	return frame;
-}
-
-static uint32_t from_kernel(struct tp_backend *backend, const struct dpdk_port *port)
+static uint32_t from_kernel(struct tp_backend *backend, struct dpdk_port *port)
 {
 	struct rte_mbuf *frames[DPDK_BATCH];
-	uint32_t room = rte_ring_free_count(port->from_kernel), n = 0;
+	uint32_t room = rte_ring_free_count(port->from_kernel), n;
 
-	if (room > DPDK_BATCH)
-		room = DPDK_BATCH;
-	while (n < room && (frames[n] = read_frame(backend, port)) != NULL)
-		n++;
+	n = port->door->read(port, backend->pool, frames, RTE_MIN(room, DPDK_BATCH));
 	rte_ring_sp_enqueue_burst(port->from_kernel, (void **)frames, n, NULL);
 	if (n)
 		dpdk_wake(backend);
 	return n;
 }
 
-/* What waits for a ring with room stays in the TAP: look again in a while, not at once. */
+/* What waits for a buffer or a ring with room stays in the kernel: look again in a while, not at
+ * once. */
 static int how_long(const struct tp_backend *backend, struct pollfd *fds)
 {
 	int timeout_ms = 1000;
 
 	for (size_t i = 0; i < backend->ports_count; i++) {
-		bool full = rte_ring_full(backend->ports[i].from_kernel) == 1;
+		const struct dpdk_port *port = &backend->ports[i];
+		bool full = port->starved || rte_ring_full(port->from_kernel) == 1;
 
-		fds[i] = (struct pollfd){.fd = full ? -1 : backend->ports[i].tap, .events = POLLIN};
+		fds[i] = (struct pollfd){.fd = full ? -1 : port->readable, .events = POLLIN};
 		if (full)
 			timeout_ms = 1;
 	}
-	return backend->exception.spare ? timeout_ms : 1;
+	return timeout_ms;
 }
 
 /* Says that it sleeps before it looks a last time: pass() looks in the opposite order. */
@@ -123,9 +93,6 @@ static void sleep_until_needed(struct tp_backend *backend)
 	size_t n = backend->ports_count;
 	uint64_t wakes;
 
-	/* Without a buffer nothing can be read: only wait. */
-	if (!exception->spare)
-		n = 0;
 	fds[n++] = (struct pollfd){.fd = exception->wake, .events = POLLIN};
 	atomic_store(&exception->asleep, true);
 	if (rte_ring_empty(exception->to_kernel) && !atomic_load(&exception->stopping))
@@ -246,11 +213,11 @@ void dpdk_exception_close(struct tp_backend *backend)
 	struct dpdk_exception *exception = &backend->exception;
 
 	stop(exception);
-	rte_pktmbuf_free(exception->spare);
-	exception->spare = NULL;
 	drop_ring(&exception->to_kernel);
-	for (size_t i = 0; i < backend->ports_count; i++)
+	for (size_t i = 0; i < backend->ports_count; i++) {
+		dpdk_tap_drain(&backend->ports[i]);
 		drop_ring(&backend->ports[i].from_kernel);
+	}
 	if (exception->wake >= 0)
 		close(exception->wake);
 	exception->wake = -1;

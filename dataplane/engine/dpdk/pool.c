@@ -23,7 +23,7 @@ static uint32_t count_buffers(const struct tp_backend *backend)
 
 		buffers += (uint32_t)port->rx_queues * RTE_MAX(port->rx_size, DPDK_AF_XDP_QUEUE) +
 			   (uint32_t)port->tx_queues * RTE_MAX(port->tx_size, DPDK_AF_XDP_QUEUE) +
-			   DPDK_FROM_KERNEL_SIZE;
+			   DPDK_FROM_KERNEL_SIZE + 2 * DPDK_USER_SIZE;
 	}
 	return buffers;
 }

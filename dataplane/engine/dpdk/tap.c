@@ -19,6 +19,64 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
+
+#define SEGMENTS_MAX 16
+
+static bool write_frame(int tap, const struct rte_mbuf *frame)
+{
+	struct iovec parts[SEGMENTS_MAX];
+	int used = 0;
+
+	for (; frame; frame = frame->next) {
+		if (used == SEGMENTS_MAX)
+			return false;
+		parts[used++] = (struct iovec){
+			.iov_base = rte_pktmbuf_mtod(frame, void *), .iov_len = frame->data_len};
+	}
+	return writev(tap, parts, used) > 0;
+}
+
+static uint32_t write_frames(struct dpdk_port *port, struct rte_mbuf **frames, uint32_t count)
+{
+	uint32_t taken = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		taken += write_frame(port->tap, frames[i]);
+	rte_pktmbuf_free_bulk(frames, count);
+	return taken;
+}
+
+/* Into port->spare, which stays for the next time when there is nothing to read. */
+static struct rte_mbuf *read_frame(struct dpdk_port *port, struct rte_mempool *pool)
+{
+	struct rte_mbuf *frame = port->spare ? port->spare : rte_pktmbuf_alloc(pool);
+	ssize_t len;
+
+	port->spare = frame;
+	port->starved = frame == NULL;
+	if (!frame)
+		return NULL;
+	len = read(port->tap, rte_pktmbuf_mtod(frame, void *), rte_pktmbuf_tailroom(frame));
+	if (len <= 0)
+		return NULL;
+	port->spare = NULL;
+	frame->data_len = (uint16_t)len;
+	frame->pkt_len = (uint32_t)len;
+	return frame;
+}
+
+static uint32_t read_frames(
+	struct dpdk_port *port, struct rte_mempool *pool, struct rte_mbuf **frames, uint32_t room)
+{
+	uint32_t n = 0;
+
+	while (n < room && (frames[n] = read_frame(port, pool)) != NULL)
+		n++;
+	return n;
+}
+
+static const struct dpdk_door tap_door = {write_frames, read_frames};
 
 static int attach(int fd, const char *name)
 {
@@ -51,6 +109,8 @@ static int make(struct dpdk_port *port, char reason[TP_REASON_SIZE])
 			port->is.name, strerror(-err));
 	port->is.ifindex = if_nametoindex(port->is.name);
 	port->tap = TP_TAKE_FD(fd);
+	port->readable = port->tap;
+	port->door = &tap_door;
 	return 0;
 }
 
@@ -106,8 +166,8 @@ static int set_up(struct mnl_socket *netlink, const struct dpdk_port *port,
 	return err ? err : set_gateways(netlink, port, options, reason);
 }
 
-int dpdk_tap_open(
-	struct dpdk_port *port, const struct tp_dpdk_port *options, char reason[TP_REASON_SIZE])
+int dpdk_tap_open(struct dpdk_port *port, struct rte_mempool *pool,
+	const struct tp_dpdk_port *options, char reason[TP_REASON_SIZE])
 {
 	struct mnl_socket *netlink;
 	int err;
@@ -116,6 +176,8 @@ int dpdk_tap_open(
 	port->is.mode = "dpdk";
 	port->is.attached = true;
 	err = make(port, reason);
+	if (err == 0 && options->exception == TP_EXCEPTION_VIRTIO_USER)
+		err = dpdk_user_open(port, pool, reason);
 	if (err)
 		return err;
 	netlink = dpdk_netlink_open();
@@ -132,6 +194,12 @@ void dpdk_tap_set_carrier(const struct dpdk_port *port, bool on)
 
 	if (ioctl(port->tap, TUNSETCARRIER, &carrier) != 0)
 		tp_warning("%s: carrier: %s", port->is.name, strerror(errno));
+}
+
+void dpdk_tap_drain(struct dpdk_port *port)
+{
+	rte_pktmbuf_free(port->spare);
+	port->spare = NULL;
 }
 
 void dpdk_tap_close(struct dpdk_port *port)
