@@ -177,7 +177,7 @@ static int start(struct tp_backend *backend, const struct tp_memory *memory,
 {
 	for (size_t i = 0; i < backend->ports_count; i++) {
 		struct dpdk_port *port = &backend->ports[i];
-		int err = dpdk_port_start(port, reason);
+		int err = dpdk_port_start(port, backend->pool, reason);
 
 		if (err)
 			return err;

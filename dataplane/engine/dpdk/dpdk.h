@@ -127,7 +127,7 @@ void dpdk_quiet(bool on);
 int dpdk_port_inspect(struct dpdk_port *port, uint32_t workers, char reason[TP_REASON_SIZE]);
 int dpdk_port_open(struct dpdk_port *port, struct rte_mempool *pool, bool interrupts,
 	char reason[TP_REASON_SIZE]);
-int dpdk_port_start(struct dpdk_port *port, char reason[TP_REASON_SIZE]);
+int dpdk_port_start(struct dpdk_port *port, struct rte_mempool *pool, char reason[TP_REASON_SIZE]);
 bool dpdk_port_follow(struct dpdk_port *port);
 void dpdk_port_close(struct dpdk_port *port);
 

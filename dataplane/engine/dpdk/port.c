@@ -139,10 +139,23 @@ static void take_multicast(const struct dpdk_port *port)
 			port->id, rte_strerror(-err));
 }
 
-int dpdk_port_start(struct dpdk_port *port, char reason[TP_REASON_SIZE])
+/* Only some ways to a NIC have an interrupt to spare for each queue. */
+static int start_without_interrupts(struct dpdk_port *port, struct rte_mempool *pool)
+{
+	char reason[TP_REASON_SIZE];
+	int err = dpdk_port_open(port, pool, false, reason);
+
+	return err ? err : rte_eth_dev_start(port->id);
+}
+
+int dpdk_port_start(struct dpdk_port *port, struct rte_mempool *pool, char reason[TP_REASON_SIZE])
 {
 	int err = rte_eth_dev_start(port->id);
 
+	if (err && port->interrupts) {
+		tp_info("port %u: no interrupts from its queues: %s", port->id, rte_strerror(-err));
+		err = start_without_interrupts(port, pool);
+	}
 	if (err)
 		return dpdk_refuse(
 			reason, err, "port %u cannot be started: %s", port->id, rte_strerror(-err));
