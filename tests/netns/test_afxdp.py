@@ -268,6 +268,23 @@ def test_link_goes_down_and_up(bound, p, server, lab):
     assert exchange(bound, p, 100) == (0, 0)
 
 
+@pytest.mark.config(dataplane={"xdp_mode": "generic"})
+@covers("D25")
+def test_generic_mode(server, client, p):
+    """Where a driver has no XDP: said in the log, and it relays all the same."""
+    assert "to_client: generic XDP, copy, 1 of 1 queues" in server.dataplane.log()
+    relays_fast(server, client, p)
+
+
+@pytest.mark.config(dataplane={"idle_sleep": "0 us"})
+@covers("DP-26-1")
+def test_pure_polling(server, client, p):
+    relays_fast(server, client, p)
+    before = server.stats()["workers"][0]["polls"]
+    time.sleep(0.5)
+    assert server.stats()["workers"][0]["polls"] > before + 10000
+
+
 @covers("DP-26-1")
 def test_idle_worker_sleeps(server):
     """With idle_sleep a worker that has nothing to do leaves its core to others."""
