@@ -122,14 +122,15 @@ static void *run(void *arg)
 	return NULL;
 }
 
-uint32_t dpdk_exception_pass(struct tp_backend *backend, struct rte_mbuf **frames, uint32_t n)
+uint32_t dpdk_exception_pass(struct tp_backend *backend, struct rte_mbuf **frames, uint32_t count)
 {
 	struct dpdk_exception *exception = &backend->exception;
 	uint64_t one = 1;
-	uint32_t taken = rte_ring_mp_enqueue_burst(exception->to_kernel, (void **)frames, n, NULL);
+	uint32_t taken =
+		rte_ring_mp_enqueue_burst(exception->to_kernel, (void **)frames, count, NULL);
 
-	if (taken < n)
-		rte_pktmbuf_free_bulk(frames + taken, n - taken);
+	if (taken < count)
+		rte_pktmbuf_free_bulk(frames + taken, count - taken);
 	atomic_thread_fence(memory_order_seq_cst);
 	/* One of us wakes it, once per sleep. */
 	if (atomic_load_explicit(&exception->asleep, memory_order_relaxed) &&

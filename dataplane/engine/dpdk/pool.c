@@ -41,9 +41,9 @@ static uint16_t buffer_size(const struct tp_backend *backend)
 	return (uint16_t)RTE_MIN(size + RTE_PKTMBUF_HEADROOM, UINT16_MAX);
 }
 
-static void free_zone(struct rte_mempool_memhdr *header, void *zone)
+static void free_zone(struct rte_mempool_memhdr *header, void *arg)
 {
-	rte_memzone_free(zone);
+	rte_memzone_free(rte_memzone_lookup(DPDK_POOL));
 }
 
 /*
@@ -61,8 +61,7 @@ static int fill_one_zone(struct rte_mempool *pool)
 
 	if (!zone)
 		return -rte_errno;
-	count = rte_mempool_populate_iova(
-		pool, zone->addr, zone->iova, zone->len, free_zone, (void *)(uintptr_t)zone);
+	count = rte_mempool_populate_iova(pool, zone->addr, zone->iova, zone->len, free_zone, NULL);
 	if (count == (int)pool->size)
 		return 0;
 	if (count < 0)
