@@ -133,7 +133,6 @@ static void close_all(struct tp_backend *backend)
 		dpdk_tap_close(&backend->ports[i]);
 	rte_mempool_free(backend->pool);
 	rte_free(backend->states);
-	dpdk_eal_close();
 	free(backend);
 }
 

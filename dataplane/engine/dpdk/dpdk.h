@@ -110,9 +110,12 @@ struct tp_backend {
 __attribute__((format(printf, 3, 4))) int dpdk_refuse(
 	char reason[TP_REASON_SIZE], int err, const char *format, ...);
 
-/* eal.c: the environment: memory, devices, log. Nothing is left in the file system. */
+/*
+ * eal.c: the environment: memory, devices, log. Nothing is left in the file system, and it ends
+ * with the process: rte_eal_cleanup() takes the memory away under the thread that handles
+ * interrupts.
+ */
 int dpdk_eal_open(const struct tp_engine_options *options, char reason[TP_REASON_SIZE]);
-void dpdk_eal_close(void);
 /* What the program gives up for its main thread and those that follow, for the ones before:
  * bounding set and the way to new privileges. User and capabilities go for all at once. */
 void dpdk_confine_thread(void);

@@ -304,8 +304,3 @@ void dpdk_eal_confine(void)
 			;
 	sem_destroy(&done);
 }
-
-void dpdk_eal_close(void)
-{
-	rte_eal_cleanup();
-}

@@ -178,6 +178,8 @@ int dpdk_tap_open(struct dpdk_port *port, struct rte_mempool *pool,
 	err = make(port, reason);
 	if (err == 0 && options->exception == TP_EXCEPTION_VIRTIO_USER)
 		err = dpdk_user_open(port, pool, reason);
+	else
+		port->spare = rte_pktmbuf_alloc(pool); /* from the start, so that counts agree */
 	if (err)
 		return err;
 	netlink = dpdk_netlink_open();
