@@ -77,21 +77,24 @@ def test_killed_data_plane(bound, a, p, server, lab):
     kill -9 under load, again and again: it comes back, no queue is stuck, and meanwhile the sockets
     relay. At the end it stops cleanly, that is with every frame where it belongs.
     """
-    oracle = Oracle(bound, p, rate=1000)
-    relayed_between = 0
+    rate = 1000
+    oracle = Oracle(bound, p, rate)
+    relayed_between = dying = 0
     for _ in range(KILLS):
+        start = time.monotonic()
         server.dataplane.kill()
+        dying += time.monotonic() - start
         assert a.refresh().code == 0
         server.dataplane.launch()
         server.dataplane.wait_ready()
         before = server.fast_packets()
-        assert eventually(lambda: all(a > b for a, b in zip(server.fast_packets(), before)), 5), \
+        assert eventually(lambda: all(a > b for a, b in zip(server.fast_packets(), before)), 20), \
             server.dataplane.log()[-2000:]
         relayed_between += server.fast_packets()[0] - before[0]
     sent, lost_up, lost_down = oracle.stop()
     print(f"{KILLS} kills: of {sent} packets each way {lost_up} up and {lost_down} down were lost")
-    # What a dying socket holds, and the moment of attaching.
-    assert max(lost_up, lost_down) < KILLS * 250 and relayed_between > 0
+    # What comes between a worker's end and that of its sockets, and the moments of attaching.
+    assert max(lost_up, lost_down) < rate * (2 * dying + 0.1 * KILLS) and relayed_between > 0
     assert exchange(bound, p, 500) == (0, 0)
     assert "turnpike-dataplane is back" in server.log()
     assert server.dataplane.halt() == 0, server.dataplane.log()[-2000:]

@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PREDECESSOR_TRIES   100
+#define PREDECESSOR_TRIES   500 /* 10 s: on a busy machine the end of a process takes long */
 #define PREDECESSOR_STEP_NS 20000000
 #define IDLE_FOR_GOOD_MS    100 /* a worker without a queue, between looks at the stop flag */
 #define FRAME_SHIFT         11

@@ -25,7 +25,7 @@
 #define HEADROOM    256        /* XDP_PACKET_HEADROOM: the kernel leaves that much by itself */
 
 /* For a socket of a killed predecessor to go. */
-#define BUSY_TRIES   150
+#define BUSY_TRIES   250
 #define BUSY_STEP_NS 20000000
 
 /* How often a burst asks the kernel to go on; it sends 32 frames a call where it copies. */
