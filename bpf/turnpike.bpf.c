@@ -221,37 +221,27 @@ static TP_INLINE bool tp_host_sum(
  * Global functions: the verifier looks at each by itself and once, whatever its callers know, and
  * takes what it finds in `way` for unknown. They take the frame from the context anew.
  */
-__attribute__((noinline)) int open_frame(struct xdp_md *ctx, struct tp_way *way)
-{
-	struct tp_packet pkt;
+#define STEP(name)                                                                                 \
+	__attribute__((noinline)) int name(struct xdp_md *ctx, struct tp_way *way)                 \
+	{                                                                                          \
+		struct tp_packet pkt;                                                              \
+                                                                                                   \
+		if (!way)                                                                          \
+			return (int)TP_MALFORMED;                                                  \
+		take_frame(ctx, &pkt);                                                             \
+		return (int)tp_##name(&pkt, way);                                                  \
+	}                                                                                          \
+                                                                                                   \
+	static TP_INLINE enum tp_verdict tp_host_##name(                                           \
+		struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way)             \
+	{                                                                                          \
+		return (enum tp_verdict)name(host->ctx, way);                                      \
+	}
 
-	if (!way)
-		return TP_MALFORMED;
-	take_frame(ctx, &pkt);
-	return (int)tp_open(&pkt, way);
-}
-
-__attribute__((noinline)) int check_fingerprint(struct xdp_md *ctx, struct tp_way *way)
-{
-	struct tp_packet pkt;
-
-	if (!way)
-		return TP_MALFORMED;
-	take_frame(ctx, &pkt);
-	return (int)tp_check_fingerprint(&pkt, way);
-}
-
-static TP_INLINE enum tp_verdict tp_host_open(
-	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way)
-{
-	return (enum tp_verdict)open_frame(host->ctx, way);
-}
-
-static TP_INLINE enum tp_verdict tp_host_check_fingerprint(
-	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way)
-{
-	return (enum tp_verdict)check_fingerprint(host->ctx, way);
-}
+STEP(read_attribute)
+STEP(open)
+STEP(sum_around)
+STEP(check_fingerprint)
 
 __attribute__((noinline)) int general(struct xdp_md *ctx, struct tp_way *way, struct tp_flow *flow)
 {
@@ -271,6 +261,23 @@ static TP_INLINE enum tp_verdict tp_host_general(
 }
 
 #include "dataplane/core/relay.h"
+
+__attribute__((noinline)) int any(struct xdp_md *ctx, struct tp_way *way, struct tp_flow *flow)
+{
+	struct tp_host host = {ctx};
+	struct tp_packet pkt = {.ingress = ctx->ingress_ifindex};
+
+	if (!way)
+		return (int)TP_OFF;
+	take_frame(ctx, &pkt);
+	return (int)tp_any(&host, &pkt, way, flow);
+}
+
+static TP_INLINE enum tp_verdict tp_host_any(
+	struct tp_host *host, struct tp_packet *pkt, struct tp_way *way, struct tp_flow *flow)
+{
+	return (enum tp_verdict)any(host->ctx, way, flow);
+}
 
 SEC("xdp")
 int turnpike(struct xdp_md *ctx)

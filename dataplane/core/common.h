@@ -13,6 +13,7 @@
 #include "count.h"
 #include "lookup.h"
 #include "rewrite.h"
+#include "way.h"
 
 #define TP_COMMON_HEADERS(v4)                                                                      \
 	(TP_ETHERNET_LEN + ((v4) ? TP_IPV4_LEN : TP_IPV6_LEN) + TP_UDP_LEN + TP_CHANNELDATA_LEN)
@@ -72,13 +73,6 @@ static TP_INLINE bool tp_parse_common(const struct tp_packet *pkt, struct tp_hea
 	return tp_is_common_ip(in) && tp_is_common_len(in);
 }
 
-/* What a common packet says of its flow. */
-struct tp_asked {
-	struct tp_flow_key key;
-	uint16_t data_len;
-	bool channel_in; /* from a client: else from a peer */
-};
-
 /* A client's Send indication (RFC 8656, 11.2): its flow says only that it is a client. */
 static TP_INLINE bool tp_ask_send(const struct tp_packet *pkt, const struct tp_headers *in,
 	uint32_t local, struct tp_asked *out)
@@ -121,7 +115,7 @@ static TP_INLINE bool tp_begin_common(struct tp_host *host, const struct tp_pack
 		return false;
 	ports = tp_host_ports(host, local);
 	return ports &&
-	       tp_ask_common(pkt, &in, local, TP_READ_ONCE(ports->state[tp_destination_port(&in)]),
+	       tp_ask_common(pkt, &in, local, tp_port_state(ports, tp_destination_port(&in)),
 		       tp_get32(in.udp + TP_UDP_LEN), out);
 }
 

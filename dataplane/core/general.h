@@ -125,7 +125,7 @@ static TP_INLINE enum tp_verdict tp_find_at_relay(struct tp_host *host,
 	if (!tp_find_local(host, config, way->to, &local))
 		return TP_NO_NEXT_HOP;
 	ports = tp_host_ports(host, local);
-	if (!ports || TP_READ_ONCE(ports->state[tp_from_be16(way->peer.port)]) != TP_PORT_RELAY)
+	if (!ports || tp_port_state(ports, tp_from_be16(way->peer.port)) != TP_PORT_RELAY)
 		return TP_SLOW_PORT;
 	sides->down = tp_find_other(
 		host, from[0], from[1], tp_ident_of(way->ports_out, local, TP_FLOW_PEER));
@@ -154,6 +154,34 @@ static TP_INLINE enum tp_verdict tp_go_round(struct tp_host *host, const struct 
 	return tp_go_down(host, way, sides);
 }
 
+/* Of a Send as many attributes as one of media has. */
+static TP_INLINE enum tp_verdict tp_read_attributes(
+	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way)
+{
+	enum tp_verdict verdict = TP_RELAYED;
+
+	way->send = (struct tp_send){.at = TP_STUN_LEN};
+	for (int i = 0; i < TP_ATTRIBUTES_MAX && way->send.at < way->payload_len; i++) {
+		verdict = tp_host_read_attribute(host, pkt, way);
+		if (verdict != TP_RELAYED)
+			return verdict;
+	}
+	return way->send.at < way->payload_len ? TP_CONTROL : TP_RELAYED;
+}
+
+/* Step by step, for what is not as nearly all packets are. */
+static TP_INLINE enum tp_verdict tp_open_unusual(
+	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way)
+{
+	enum tp_verdict verdict = TP_RELAYED;
+
+	if (way->is_send)
+		verdict = tp_read_attributes(host, pkt, way);
+	if (verdict == TP_RELAYED)
+		verdict = tp_host_open(host, pkt, way);
+	return verdict == TP_RELAYED ? tp_host_sum_around(host, pkt, way) : verdict;
+}
+
 /* By the kind of the flow: CHANNEL, PEER, PERMISSION, or CLIENT, whose packet is a Send. */
 static TP_INLINE enum tp_verdict tp_find_way(struct tp_host *host, const struct tp_packet *pkt,
 	const struct tp_config *config, struct tp_flow *flow, uint8_t kind, struct tp_way *way,
@@ -173,7 +201,7 @@ static TP_INLINE enum tp_verdict tp_find_way(struct tp_host *host, const struct 
 	sides->up = flow;
 	way->is_send = kind == TP_FLOW_CLIENT;
 	if (!(way->is_send ? tp_open_usual_send(pkt, way) : tp_open_plain(pkt, way)))
-		verdict = tp_host_open(host, pkt, way);
+		verdict = tp_open_unusual(host, pkt, way);
 	if (verdict == TP_RELAYED)
 		verdict = tp_go_up(host, config, way, sides);
 	if (verdict == TP_RELAYED && TP_UNLIKELY(way->is_hairpin))
@@ -223,10 +251,22 @@ static TP_INLINE enum tp_verdict tp_general(
 
 #ifndef __bpf__
 /* Here calling is all there is to it. */
+static TP_INLINE enum tp_verdict tp_host_read_attribute(
+	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way)
+{
+	return tp_read_attribute(pkt, way);
+}
+
 static TP_INLINE enum tp_verdict tp_host_open(
 	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way)
 {
 	return tp_open(pkt, way);
+}
+
+static TP_INLINE enum tp_verdict tp_host_sum_around(
+	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way)
+{
+	return tp_sum_around(pkt, way);
 }
 
 static TP_INLINE enum tp_verdict tp_host_check_fingerprint(

@@ -205,36 +205,50 @@ static TP_INLINE uint8_t *tp_write_way_ip(
 	return at + TP_IPV6_LEN;
 }
 
-/* TP_MALFORMED cannot happen here: it is how the bounds are shown to the BPF verifier. */
-static TP_INLINE enum tp_verdict tp_write_front(const struct tp_packet *pkt,
-	const struct tp_way *way, const struct tp_sides *sides, const struct tp_link *link)
+/* What UDP carries in front of the data, and the padding behind. */
+static TP_INLINE bool tp_write_wrapping(
+	const struct tp_packet *pkt, uint8_t *at, const struct tp_way *way)
 {
 	const struct tp_front *front = &way->front;
-	bool v4 = way->to_v4, peer_is_v4 = way->peer.v4;
-	uint8_t *at = pkt->data;
+	bool peer_is_v4 = way->peer.v4;
 
-	if (at + TP_ETHERNET_LEN + (v4 ? TP_IPV4_LEN : TP_IPV6_LEN) + TP_UDP_LEN > pkt->end)
-		return TP_MALFORMED;
-	if (link->vlan.be &&
-		at + TP_ETHERNET_LEN + TP_VLAN_LEN + (v4 ? TP_IPV4_LEN : TP_IPV6_LEN) + TP_UDP_LEN >
-			pkt->end)
-		return TP_MALFORMED;
-	at = tp_write_link(at, link, v4 ? TP_ETHERTYPE_IPV4 : TP_ETHERTYPE_IPV6);
-	at = tp_write_way_ip(at, v4, way, sides);
-	tp_put64(at, front->udp);
-	at += TP_UDP_LEN;
 	if (!way->head_len)
-		return TP_RELAYED;
+		return true;
 	if (front->channeldata) {
 		if (at + TP_CHANNELDATA_LEN > pkt->end)
-			return TP_MALFORMED;
+			return false;
 		tp_put32(at, front->channeldata);
-		return TP_RELAYED;
+		return true;
 	}
 	if (!tp_write_data_head(pkt, at, peer_is_v4, &front->data_head))
-		return TP_MALFORMED;
+		return false;
 	at += tp_data_head_len(peer_is_v4) + (way->data_len & TP_STUN_LEN_MAX);
-	return tp_write_padding(pkt, at, way->padding_len) ? TP_RELAYED : TP_MALFORMED;
+	return tp_write_padding(pkt, at, way->padding_len);
+}
+
+/* Compiled once for each family. */
+static TP_INLINE bool tp_write_packet(const struct tp_packet *pkt, uint8_t *at, bool v4,
+	const struct tp_way *way, const struct tp_sides *sides)
+{
+	if (at + tp_ip_len(v4) + TP_UDP_LEN > pkt->end)
+		return false;
+	at = tp_write_way_ip(at, v4, way, sides);
+	tp_put64(at, way->front.udp);
+	return tp_write_wrapping(pkt, at + TP_UDP_LEN, way);
+}
+
+/* False cannot happen: it is how the bounds are shown to the BPF verifier. */
+static TP_INLINE bool tp_write_front(const struct tp_packet *pkt, const struct tp_way *way,
+	const struct tp_sides *sides, const struct tp_link *link)
+{
+	bool v4 = way->to_v4;
+	uint8_t *at = pkt->data;
+
+	if (at + TP_ETHERNET_LEN + TP_VLAN_LEN > pkt->end)
+		return false;
+	at = tp_write_link(at, link, v4 ? TP_ETHERTYPE_IPV4 : TP_ETHERTYPE_IPV6);
+	return v4 ? tp_write_packet(pkt, at, true, way, sides)
+		  : tp_write_packet(pkt, at, false, way, sides);
 }
 
 /* All checks, then the first write. */
@@ -265,5 +279,7 @@ static TP_INLINE enum tp_verdict tp_leave(struct tp_host *host, struct tp_packet
 		return TP_POLICED;
 	headers_len += link.vlan.be ? TP_VLAN_LEN : 0;
 	verdict = tp_make_way_room(host, pkt, way, headers_len);
-	return verdict == TP_RELAYED ? tp_write_front(pkt, way, sides, &link) : verdict;
+	if (verdict != TP_RELAYED)
+		return verdict;
+	return tp_write_front(pkt, way, sides, &link) ? TP_RELAYED : TP_MALFORMED;
 }

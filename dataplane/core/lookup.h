@@ -45,11 +45,22 @@ static TP_INLINE bool tp_find_local(
 			break;
 		local = tp_host_local(host, i);
 		if (local && local->ip[1] == ip[1] && local->ip[0] == ip[0]) {
-			*index = i;
+			*index = TP_FORGET(i);
 			return true;
 		}
 	}
 	return false;
+}
+
+/* Older verifiers take the result of a byte swap for unbounded: the mask must not be optimised
+ * away.
+ */
+static TP_INLINE uint8_t tp_port_state(const struct tp_ports *ports, uint16_t port)
+{
+	uint32_t index = port;
+
+	TP_KEEP(index);
+	return TP_READ_ONCE(ports->state[index & 0xffff]);
 }
 
 static TP_INLINE bool tp_is_own(
@@ -281,7 +292,7 @@ static TP_INLINE enum tp_verdict tp_find(struct tp_host *host, const struct tp_p
 	ports = tp_host_ports(host, local);
 	if (!ports)
 		return TP_NOT_OURS;
-	state = TP_READ_ONCE(ports->state[tp_destination_port(in)]);
+	state = tp_port_state(ports, tp_destination_port(in));
 	if (state == TP_PORT_NOT_OURS || state > TP_PORT_LISTENER)
 		return TP_NOT_OURS;
 

@@ -37,24 +37,38 @@ static TP_INLINE enum tp_verdict tp_begin_way(
 	return way->payload_len <= TP_STUN_LEN_MAX ? TP_RELAYED : TP_TOO_BIG;
 }
 
-/* Its place in the packet is even, and `len` a multiple of 4. The sum is wide. */
-static TP_INLINE bool tp_sum_words_at(
-	const struct tp_packet *pkt, const uint8_t *from, uint32_t len, uint64_t *sum)
+/* A place in the frame, made anew each time: the verifier then remembers nothing of earlier ones.
+ */
+static TP_INLINE const uint8_t *tp_place_in(const struct tp_packet *pkt, uint32_t offset)
 {
-	uint32_t i;
+	const uint8_t *at = pkt->data;
 
-	for (i = 8; i <= TP_AROUND_MAX && i <= len; i += 8, from += 8) {
-		TP_KEEP(from);
-		if (from + 8 > pkt->end)
-			return false;
-		*sum += tp_sum_wide(tp_get64(from));
-	}
-	if (i - 8 == len)
-		return true;
-	TP_KEEP(from);
-	if (i > TP_AROUND_MAX || from + 4 > pkt->end)
+	TP_KEEP(offset);
+	at += offset & TP_STUN_LEN_MAX;
+	TP_KEEP(at);
+	return at;
+}
+
+/* From an even place in the frame; `len` is a multiple of 4. The sum is wide. */
+static TP_INLINE bool tp_sum_words_at(
+	const struct tp_packet *pkt, uint32_t offset, uint32_t len, uint64_t *sum)
+{
+	const uint8_t *at = tp_place_in(pkt, offset);
+
+	if (len > TP_AROUND_MAX)
 		return false;
-	*sum += tp_get32(from);
+	for (uint32_t i = 8; i <= TP_AROUND_MAX && i <= len; i += 8, at += 8) {
+		TP_KEEP(at);
+		if (at + 8 > pkt->end)
+			return false;
+		*sum += tp_sum_wide(tp_get64(at));
+	}
+	if (!(len & 4))
+		return true;
+	at = tp_place_in(pkt, offset + len - 4);
+	if (at + 4 > pkt->end)
+		return false;
+	*sum += tp_get32(at);
 	return true;
 }
 
@@ -77,17 +91,16 @@ static TP_INLINE uint32_t tp_sum_bytes_at(
 static TP_INLINE enum tp_verdict tp_sum_around(const struct tp_packet *pkt, struct tp_way *way)
 {
 	uint32_t data_at = way->data_at, data_len = way->data_len;
+	uint32_t end = way->payload_at + data_at + data_len;
 	uint32_t behind = way->payload_len - data_at - data_len;
 	uint32_t odd = behind <= TP_PADDING_MAX ? behind : tp_padded(data_len) - data_len;
-	const uint8_t *front = pkt->data + (way->payload_at & 0x7f);
-	const uint8_t *at = front + ((data_at + data_len) & TP_STUN_LEN_MAX);
 	uint64_t sum = 0;
 
-	if (!tp_sum_words_at(pkt, front, data_at, &sum))
+	if (!tp_sum_words_at(pkt, way->payload_at, data_at, &sum))
 		return TP_CONTROL;
-	if (behind)
-		sum += tp_sum_bytes_at(pkt, at, odd, data_len);
-	if (TP_UNLIKELY(behind > odd) && !tp_sum_words_at(pkt, at + (odd & 3), behind - odd, &sum))
+	if (odd)
+		sum += tp_sum_bytes_at(pkt, tp_place_in(pkt, end), odd, data_len);
+	if (behind > odd && !tp_sum_words_at(pkt, end + odd, behind - odd, &sum))
 		return TP_CONTROL;
 	way->around_sum = tp_sum_fold_wide(sum);
 	return TP_RELAYED;
@@ -119,24 +132,32 @@ static TP_INLINE bool tp_open_plain(const struct tp_packet *pkt, struct tp_way *
 	return tp_from_be16(((const struct tp_channeldata *)header)->len) == way->data_len;
 }
 
-/* RFC 8656, 11.2. */
+/* A Send's next attribute. */
+static TP_INLINE enum tp_verdict tp_read_attribute(const struct tp_packet *pkt, struct tp_way *way)
+{
+	return tp_read_attribute_at(
+		pkt, pkt->data + (way->payload_at & 0x7f), way->payload_len, &way->send);
+}
+
+/* RFC 8656, 11.2, when its attributes have been read. */
 static TP_INLINE enum tp_verdict tp_open_send(const struct tp_packet *pkt, struct tp_way *way)
 {
 	const uint8_t *message = pkt->data + (way->payload_at & 0x7f), *data;
-	struct tp_send send;
-	enum tp_verdict verdict = tp_read_send(pkt, message, way->payload_len, &send);
+	const struct tp_send *send = &way->send;
+	enum tp_verdict verdict;
 
-	if (verdict == TP_RELAYED)
-		verdict = tp_read_peer(pkt, message, send.peer_at, &way->peer);
+	if (!send->peer_at || !send->data_at)
+		return TP_INCOMPLETE;
+	verdict = tp_read_peer(pkt, message, send->peer_at, &way->peer);
 	if (verdict != TP_RELAYED)
 		return verdict;
-	data = message + (send.data_at & TP_STUN_LEN_MAX);
+	data = tp_place_in(pkt, way->payload_at + send->data_at);
 	if (data + TP_ATTRIBUTE_LEN > pkt->end)
 		return TP_MALFORMED;
-	way->data_at = (uint16_t)(send.data_at + TP_ATTRIBUTE_LEN);
+	way->data_at = (uint16_t)(send->data_at + TP_ATTRIBUTE_LEN);
 	way->data_len = tp_from_be16(((const tp_be16 *)data)[1]);
-	way->fingerprint_at = (uint16_t)send.fingerprint_at;
-	way->dont_fragment = send.dont_fragment;
+	way->fingerprint_at = (uint16_t)send->fingerprint_at;
+	way->dont_fragment = send->dont_fragment;
 	return TP_RELAYED;
 }
 
@@ -186,10 +207,7 @@ static TP_INLINE bool tp_open_usual_send(const struct tp_packet *pkt, struct tp_
 /* A client's packet: finds the data in it. */
 static TP_INLINE enum tp_verdict tp_open(const struct tp_packet *pkt, struct tp_way *way)
 {
-	enum tp_verdict verdict =
-		way->is_send ? tp_open_send(pkt, way) : tp_open_channeldata(pkt, way);
-
-	return verdict == TP_RELAYED ? tp_sum_around(pkt, way) : verdict;
+	return way->is_send ? tp_open_send(pkt, way) : tp_open_channeldata(pkt, way);
 }
 
 /* RFC 8489, 7 and 14.7. It is the last attribute and lies within the message. */
@@ -210,13 +228,19 @@ static TP_INLINE enum tp_verdict tp_check_fingerprint(
 }
 
 /*
- * The general path is big, so a host may have its own way of calling it: tp_general() (general.h),
- * and in it tp_open() and tp_check_fingerprint(). After tp_host_general() nothing of `pkt` is valid
- * any more unless the verdict's fate is PASS.
+ * What is not the common path is big, so a host may have its own way of calling it: tp_any()
+ * (relay.h), in it tp_general() (general.h), and in that the four functions of this file.
+ * After the first two nothing of `pkt` is valid any more unless the verdict's fate is PASS.
  */
+static TP_INLINE enum tp_verdict tp_host_any(
+	struct tp_host *host, struct tp_packet *pkt, struct tp_way *way, struct tp_flow *flow);
 static TP_INLINE enum tp_verdict tp_host_general(
 	struct tp_host *host, struct tp_packet *pkt, struct tp_way *way, struct tp_flow *flow);
+static TP_INLINE enum tp_verdict tp_host_read_attribute(
+	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way);
 static TP_INLINE enum tp_verdict tp_host_open(
+	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way);
+static TP_INLINE enum tp_verdict tp_host_sum_around(
 	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way);
 static TP_INLINE enum tp_verdict tp_host_check_fingerprint(
 	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way);

@@ -89,12 +89,25 @@ _Static_assert(sizeof(struct tp_ipv6) == TP_IPV6_LEN, "wire layout");
 _Static_assert(sizeof(struct tp_udp) == TP_UDP_LEN, "wire layout");
 _Static_assert(sizeof(struct tp_channeldata) == TP_CHANNELDATA_LEN, "wire layout");
 
-/* Keeps the compiler from rewriting how a pointer moves: the BPF verifier follows the text's way.
+/* Hides a value from the compiler, which would rewrite what the BPF verifier has to follow. */
+#ifdef __bpf__
+#define TP_KEEP(value) __asm__ volatile("" : "+r"(value))
+#else
+#define TP_KEEP(value)
+#endif
+
+/*
+ * Hides a number below 256 from the verifier, which does not follow single bytes through the stack:
+ * what comes behind a loop is then looked at once, and not for each turn in which it may end.
  */
 #ifdef __bpf__
-#define TP_KEEP(pointer) __asm__ volatile("" : "+r"(pointer))
+#define TP_FORGET(number)                                                                          \
+	({                                                                                         \
+		volatile uint8_t byte_ = (uint8_t)(number);                                        \
+		(uint32_t) byte_;                                                                  \
+	})
 #else
-#define TP_KEEP(pointer)
+#define TP_FORGET(number) (number)
 #endif
 
 /*

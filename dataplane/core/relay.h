@@ -67,22 +67,46 @@ static TP_INLINE struct tp_flow *tp_find_asked(struct tp_host *host, const struc
 	return flow;
 }
 
-/* `asked` and `flow` if the packet has the common shape: the flow it asked for, or NULL. */
-static TP_OUT_OF_LINE enum tp_verdict tp_relay_any(struct tp_host *host, struct tp_packet *pkt,
-	const struct tp_asked *asked, struct tp_flow *flow)
+/*
+ * Every packet but the common one. `flow` is what one of the common shape (way->asked) asked for,
+ * or NULL. TP_RELAYED is counted; any other verdict is not yet.
+ */
+static TP_INLINE enum tp_verdict tp_any(
+	struct tp_host *host, struct tp_packet *pkt, struct tp_way *way, struct tp_flow *flow)
 {
 	const struct tp_config *config = tp_host_config(host);
-	struct tp_way *way = tp_host_way(host);
-	enum tp_verdict verdict;
 
-	if (!way || !config)
-		return tp_count(host, TP_OFF);
-	flow = asked ? tp_find_asked(host, config, asked, flow, way) : NULL;
+	if (!config)
+		return TP_OFF;
+	flow = way->is_asked ? tp_find_asked(host, config, &way->asked, flow, way) : NULL;
 	if (!flow)
 		flow = tp_find_any(host, pkt, way);
 	if (!flow)
-		return tp_count(host, (enum tp_verdict)way->verdict);
-	verdict = tp_host_general(host, pkt, way, flow);
+		return (enum tp_verdict)way->verdict;
+	return tp_host_general(host, pkt, way, flow);
+}
+
+#ifndef __bpf__
+static TP_INLINE enum tp_verdict tp_host_any(
+	struct tp_host *host, struct tp_packet *pkt, struct tp_way *way, struct tp_flow *flow)
+{
+	return tp_any(host, pkt, way, flow);
+}
+#endif
+
+/* `asked` is NULL for packets that have not the common shape. */
+static TP_COLD enum tp_verdict tp_relay_any(struct tp_host *host, struct tp_packet *pkt,
+	const struct tp_asked *asked, struct tp_flow *flow)
+{
+	struct tp_way *way = tp_host_way(host);
+	enum tp_verdict verdict;
+
+	if (!way)
+		return tp_count(host, TP_OFF);
+	way->is_asked = asked != NULL;
+	if (asked)
+		way->asked = *asked;
+	verdict = tp_host_any(host, pkt, way, flow);
 	pkt->egress = way->egress;
 	pkt->interface = way->interface;
 	return verdict == TP_RELAYED ? verdict : tp_count(host, verdict);

@@ -47,6 +47,7 @@ struct tp_endpoint {
 
 /* Where things begin in a Send indication: their attributes' heads; 0 = not there. */
 struct tp_send {
+	uint32_t at; /* the attribute to be read next */
 	uint32_t peer_at;
 	uint32_t data_at;
 	uint32_t fingerprint_at;
@@ -102,32 +103,23 @@ static TP_INLINE enum tp_verdict tp_take_attribute(
 	}
 }
 
-/* `len` is a multiple of 4, at least TP_STUN_LEN and within the packet. */
-static TP_INLINE enum tp_verdict tp_read_send(const struct tp_packet *pkt, const uint8_t *message,
-	uint32_t message_len, struct tp_send *out)
+/* The attribute at out->at, which is before the message's end; then that is where the next one is.
+ */
+static TP_INLINE enum tp_verdict tp_read_attribute_at(const struct tp_packet *pkt,
+	const uint8_t *message, uint32_t message_len, struct tp_send *out)
 {
-	uint32_t at = TP_STUN_LEN;
+	uint32_t at = out->at, word, end_at;
+	const uint8_t *head = message + (at & TP_STUN_LEN_MAX);
 
-	*out = (struct tp_send){0};
-	for (int i = 0; i < TP_ATTRIBUTES_MAX && at < message_len; i++) {
-		const uint8_t *head = message + (at & TP_STUN_LEN_MAX);
-		enum tp_verdict verdict;
-		uint32_t word, next_at;
-
-		if (head + TP_ATTRIBUTE_LEN > pkt->end)
-			return TP_MALFORMED;
-		word = __builtin_bswap32(tp_get32(head));
-		next_at = at + TP_ATTRIBUTE_LEN + tp_padded(word & 0xffff);
-		if (next_at > message_len)
-			return TP_MALFORMED;
-		verdict = tp_take_attribute(word >> 16, at, next_at, message_len, out);
-		if (verdict != TP_RELAYED)
-			return verdict;
-		at = next_at;
-	}
-	if (at < message_len)
-		return TP_CONTROL;
-	return out->peer_at && out->data_at ? TP_RELAYED : TP_INCOMPLETE;
+	TP_KEEP(head);
+	if (head + TP_ATTRIBUTE_LEN > pkt->end)
+		return TP_MALFORMED;
+	word = __builtin_bswap32(tp_get32(head));
+	end_at = at + TP_ATTRIBUTE_LEN + tp_padded(word & 0xffff);
+	if (end_at > message_len)
+		return TP_MALFORMED;
+	out->at = end_at;
+	return tp_take_attribute(word >> 16, at, end_at, message_len, out);
 }
 
 /* RFC 8489, 14.2: IPv6 is masked with cookie and transaction, which stand behind each other. */

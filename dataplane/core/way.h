@@ -19,7 +19,16 @@ struct tp_front {
 	struct tp_data_head data_head;
 };
 
+/* What a packet of the common shape (common.h) says of its flow. */
+struct tp_asked {
+	struct tp_flow_key key;
+	uint16_t data_len;
+	bool channel_in; /* from a client: else from a peer */
+};
+
 struct tp_way {
+	struct tp_asked asked;
+	bool is_asked;   /* the packet has the common shape */
 	uint8_t verdict; /* enum tp_verdict: there is no flow, and why; else TP_RELAYED */
 
 	/* As it came. */
@@ -33,6 +42,7 @@ struct tp_way {
 	struct tp_marks marks;
 
 	/* The data in it. */
+	struct tp_send send; /* where it was looked for in a Send */
 	uint16_t payload_at; /* of UDP, in the frame */
 	uint16_t payload_len;
 	uint16_t data_at; /* in the payload */

@@ -15,6 +15,13 @@
 /* Rare paths stay out of the common one's registers and cache lines. */
 #define TP_OUT_OF_LINE __attribute__((noinline, unused))
 
+/* The same of what BPF, whose stack is small, had better not call. */
+#ifdef __bpf__
+#define TP_COLD TP_INLINE
+#else
+#define TP_COLD TP_OUT_OF_LINE
+#endif
+
 #define TP_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define TP_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
