@@ -110,7 +110,7 @@ static TP_INLINE bool is_for_worker(
 	of_local = tp_host_ports(host, local);
 	if (!of_local)
 		return false;
-	state = TP_READ_ONCE(of_local->state[tp_destination_port(in)]);
+	state = tp_port_state(of_local, tp_destination_port(in));
 	if (state == TP_PORT_NOT_OURS || state > TP_PORT_LISTENER)
 		return false;
 	/* What the core refuses, the worker has to count. */
