@@ -38,6 +38,7 @@ TABLE(buckets, struct tp_bucket);
 TABLE(flows, struct tp_flow);
 TABLE(next_hops, struct tp_next_hop);
 TABLE(policers, struct tp_policer);
+TABLE(allocations, struct tp_kept); /* not ours to read: pinned with the others */
 TABLE(workers, struct tp_worker_counters);
 
 struct {

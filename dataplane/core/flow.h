@@ -16,7 +16,7 @@
 #include "wire.h"
 
 #define TP_MAGIC       UINT32_C(0x74704b31) /* "tpK1" */
-#define TP_ABI_VERSION 2
+#define TP_ABI_VERSION 3
 
 #define TP_LOCALS_MAX      32
 #define TP_NEXT_HOPS_MAX   4096
@@ -151,7 +151,13 @@ struct tp_flow {
 	struct tp_flow_counters counters;
 	uint32_t policer;  /* of the allocation: index into the policers; 0 = no limit */
 	uint16_t peer_hop; /* PERMISSION: next hop to the peer, for Send; next_hop: to the client */
-	uint16_t zero[21];
+	uint16_t zero;
+	/*
+	 * Ticks: until when the client has it granted, however long its relay lives and, for PEER,
+	 * its permission. For the writer's successor; readers go by `expires`.
+	 */
+	uint32_t granted;
+	uint32_t zeros[9];
 } __attribute__((aligned(128)));
 
 /* 16 bits of the hash per slot, 0 = empty: small enough to stay in cache at 10^6 flows. */
@@ -213,6 +219,9 @@ struct tp_config {
 	uint64_t salt[3];    /* key of tp_flow_hash(): secret */
 	uint64_t backlog_ns; /* how far ahead of its rate an allocation may send */
 	uint64_t own_mask;   /* tp_own_bit() of every local: most others are none at first sight */
+	/* The writer's, so that its successor computes the same. */
+	uint64_t label_key[2]; /* of flow labels */
+	uint64_t owner_key[2]; /* of the hashes in struct tp_kept */
 };
 
 /*
@@ -222,6 +231,31 @@ struct tp_config {
 struct tp_policer {
 	uint64_t paid_until_ns[TP_DIRECTIONS]; /* CLOCK_MONOTONIC */
 };
+
+#define TP_KEPT_NAME 40
+
+/*
+ * What a restarted control plane has to know of an allocation beside its flows. Nobody else reads
+ * it. No keys, no passwords (threat D21): who owns it is a hash. Single words change while it is
+ * valid: the two of each relay. Written: all else, then `id`; removed: `id` first.
+ */
+struct tp_kept {
+	uint32_t id; /* of the allocation; 0 = none here */
+	tp_be16 client_port, server_port;
+	uint64_t client[2];
+	uint64_t owner[2]; /* keyed hash of the user's name */
+	uint64_t quota;    /* and of the part of it that quotas count */
+	struct {
+		struct tp_relay_ref ref;
+		uint64_t expires_ns; /* CLOCK_MONOTONIC */
+	} relays[TP_RELAYS];
+	uint8_t server; /* index of the local address */
+	uint8_t transport;
+	uint8_t time_limited; /* the user's name says when it ends */
+	uint8_t name_len;
+	uint32_t zero;
+	char name[TP_KEPT_NAME]; /* the first bytes of the user's, for people */
+} __attribute__((aligned(64)));
 
 struct tp_worker_counters {
 	uint64_t verdicts[TP_VERDICT_CELLS]; /* packets by enum tp_verdict; RELAYED: see relayed */
@@ -241,6 +275,7 @@ _Static_assert(sizeof(struct tp_flow_value) == 24, "three words");
 _Static_assert(sizeof(struct tp_relay_ref) == 8, "two beside each other are an address");
 _Static_assert(sizeof(struct tp_flow) == 128, "a pair of cache lines");
 _Static_assert(__builtin_offsetof(struct tp_flow, counters) == 64, "the second line");
+_Static_assert(sizeof(struct tp_kept) == 128, "a pair of cache lines");
 _Static_assert(sizeof(struct tp_bucket) == 16, "four buckets a cache line");
 _Static_assert(sizeof(struct tp_next_hop) == 32, "two a cache line");
 

@@ -130,6 +130,8 @@ static const char *first_difference(const struct tp_flow *a, const struct tp_flo
 		return "rewrite";
 	if (a->expires != b->expires)
 		return "expiry";
+	if (a->granted != b->granted)
+		return "end of the grant";
 	if (a->next_hop != b->next_hop)
 		return "next hop";
 	if (a->peer_hop != b->peer_hop)

@@ -42,6 +42,8 @@ int tp_shape_init(uint32_t capacity, uint32_t workers, uint32_t allocations, str
 					TP_NEXT_HOPS_MAX},
 				[TP_REGION_POLICERS] = {"policers", sizeof(struct tp_policer),
 					allocations + 1},
+				[TP_REGION_ALLOCATIONS] = {"allocations", sizeof(struct tp_kept),
+					allocations + 1},
 				[TP_REGION_WORKERS] = {"workers", sizeof(struct tp_worker_counters),
 					workers},
 			},
@@ -133,6 +135,7 @@ uint64_t tp_layout_hash(void)
 	MIX_MEMBER(tp_flow, counters.bytes);
 	MIX_MEMBER(tp_flow, policer);
 	MIX_MEMBER(tp_flow, peer_hop);
+	MIX_MEMBER(tp_flow, granted);
 
 	MIX(sizeof(struct tp_relay_ref));
 	MIX_MEMBER(tp_relay_ref, port);
@@ -144,6 +147,20 @@ uint64_t tp_layout_hash(void)
 	MIX(sizeof(struct tp_ports));
 	MIX(sizeof(struct tp_policer));
 	MIX_MEMBER(tp_policer, paid_until_ns);
+
+	MIX(sizeof(struct tp_kept));
+	MIX_MEMBER(tp_kept, id);
+	MIX_MEMBER(tp_kept, client_port);
+	MIX_MEMBER(tp_kept, server_port);
+	MIX_MEMBER(tp_kept, client);
+	MIX_MEMBER(tp_kept, owner);
+	MIX_MEMBER(tp_kept, quota);
+	MIX_MEMBER(tp_kept, relays);
+	MIX_MEMBER(tp_kept, server);
+	MIX_MEMBER(tp_kept, transport);
+	MIX_MEMBER(tp_kept, time_limited);
+	MIX_MEMBER(tp_kept, name_len);
+	MIX_MEMBER(tp_kept, name);
 
 	MIX(sizeof(struct tp_next_hop));
 	MIX_MEMBER(tp_next_hop, seq);
@@ -167,6 +184,8 @@ uint64_t tp_layout_hash(void)
 	MIX_MEMBER(tp_config, salt);
 	MIX_MEMBER(tp_config, backlog_ns);
 	MIX_MEMBER(tp_config, own_mask);
+	MIX_MEMBER(tp_config, label_key);
+	MIX_MEMBER(tp_config, owner_key);
 
 	MIX(sizeof(struct tp_worker_counters));
 	MIX_MEMBER(tp_worker_counters, verdicts);

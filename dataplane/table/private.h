@@ -3,7 +3,8 @@
 
 #include "table.h"
 
-enum slot_state { SLOT_FREE, SLOT_LIVE, SLOT_RESTING };
+/* ADOPTED: live for readers, and nobody has published it in this life. */
+enum slot_state { SLOT_FREE, SLOT_LIVE, SLOT_RESTING, SLOT_ADOPTED };
 
 #define NO_SLOT UINT32_MAX
 
@@ -34,6 +35,7 @@ struct tp_table {
 	struct tp_flow *flows;
 	struct tp_next_hop *next_hops;
 	struct tp_policer *policers;
+	struct tp_kept *kept;
 	struct tp_worker_counters *workers;
 	struct slot_note *notes;
 	uint32_t slots;
@@ -45,6 +47,13 @@ struct tp_table {
 
 /* readers.c: begins to wait for the readers of what rests, or looks whether they have passed. */
 void tp_readers_watch(struct tp_table *table);
+
+/* table.c: everything but the magic, on memory that is zeroed or kept. */
+int tp_table_new(const struct tp_memory *memory, struct tp_table **out);
+void tp_table_let_rest(struct tp_table *table, uint32_t slot, uint64_t now_ns);
+
+/* adopt.c: the record is there already and may stay, brought in step with what is wanted. */
+bool tp_record_take_over(struct tp_table *table, uint32_t slot, const struct tp_flow *wanted);
 
 /* record.c: between the writer's words and the record's. */
 

@@ -1,7 +1,7 @@
 /*
  * Who may still hold a record. A polling worker's epoch is odd while it works on a burst and even
  * between two; a BPF program leaves it at 0 and is waited for by time alone. Nothing here blocks
- * but tp_memory_reclaim().
+ * but tp_memory_await() and tp_memory_reclaim().
  */
 #include "table.h"
 #include "private.h"
@@ -91,22 +91,30 @@ static void clear(const struct tp_memory *memory)
 	}
 }
 
-int tp_memory_reclaim(const struct tp_memory *memory, uint64_t timeout_ns)
+int tp_memory_await(const struct tp_memory *memory, uint64_t timeout_ns)
 {
 	const struct tp_worker_counters *workers = memory->regions[TP_REGION_WORKERS];
-	struct tp_config *config = memory->regions[TP_REGION_CONFIG];
 	uint64_t deadline = tp_clock_now_ns() + timeout_ns;
 	uint32_t count = memory->shape.workers;
 	TP_AUTO_FREE uint64_t *epochs = calloc(count, sizeof(*epochs));
 
 	if (!epochs)
 		return -ENOMEM;
-	__atomic_store_n(&config->magic, 0, __ATOMIC_RELEASE);
 	note_epochs(workers, count, epochs);
 	while (!have_passed(workers, count, epochs) && tp_clock_now_ns() < deadline)
 		pause_ms();
-	if (!have_passed(workers, count, epochs))
-		return -ETIMEDOUT;
-	clear(memory);
-	return 0;
+	return have_passed(workers, count, epochs) ? 0 : -ETIMEDOUT;
+}
+
+int tp_memory_reclaim(const struct tp_memory *memory, uint64_t timeout_ns)
+{
+	struct tp_config *config = memory->regions[TP_REGION_CONFIG];
+	int err;
+
+	__atomic_store_n(&config->magic, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&config->gate, 0, __ATOMIC_RELEASE);
+	err = tp_memory_await(memory, timeout_ns);
+	if (!err)
+		clear(memory);
+	return err;
 }

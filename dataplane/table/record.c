@@ -144,6 +144,7 @@ int tp_record_encode(
 {
 	struct tp_flow record = {
 		.expires = tp_ticks_until(spec->expires_ns),
+		.granted = tp_ticks_until(spec->granted_ns),
 		.allocation = spec->allocation,
 		.next_hop = spec->next_hop,
 		.peer_hop = spec->peer_hop,
@@ -191,6 +192,7 @@ void tp_record_decode(
 			.channel = tp_from_be16(key->channel),
 			.local = key->local},
 		.expires_ns = (uint64_t)record->expires << TP_TICK_SHIFT,
+		.granted_ns = (uint64_t)record->granted << TP_TICK_SHIFT,
 		.allocation = record->allocation,
 		.next_hop = record->next_hop,
 		.peer_hop = record->peer_hop,

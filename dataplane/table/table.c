@@ -6,6 +6,7 @@
 #include "private.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <sys/random.h>
@@ -34,6 +35,7 @@ static void point_into_memory(struct tp_table *table)
 	table->flows = regions[TP_REGION_FLOWS];
 	table->next_hops = regions[TP_REGION_NEXT_HOPS];
 	table->policers = regions[TP_REGION_POLICERS];
+	table->kept = regions[TP_REGION_ALLOCATIONS];
 	table->workers = regions[TP_REGION_WORKERS];
 	table->slots = table->memory.shape.regions[TP_REGION_FLOWS].count;
 }
@@ -44,8 +46,13 @@ static int fill_config(struct tp_table *table, uint16_t channel_max)
 	uint32_t buckets = table->memory.shape.regions[TP_REGION_BUCKETS].count;
 	int err = draw(config->salt, sizeof(config->salt));
 
+	if (!err)
+		err = draw(config->label_key, sizeof(config->label_key));
+	if (!err)
+		err = draw(config->owner_key, sizeof(config->owner_key));
 	if (err)
 		return err;
+	memcpy(&table->label_key, config->label_key, sizeof(table->label_key));
 	config->abi = TP_ABI_VERSION;
 	config->layout = tp_layout_hash();
 	config->bucket_mask = buckets - 1;
@@ -53,12 +60,11 @@ static int fill_config(struct tp_table *table, uint16_t channel_max)
 	return 0;
 }
 
-int tp_table_create(const struct tp_memory *memory, uint16_t channel_max, struct tp_table **out)
+int tp_table_new(const struct tp_memory *memory, struct tp_table **out)
 {
 	TP_AUTO_FREE struct tp_table *table = calloc(1, sizeof(*table));
 	TP_AUTO_FREE struct slot_note *notes = NULL;
 	TP_AUTO_FREE uint64_t *epochs = calloc(memory->shape.workers, sizeof(*epochs));
-	int err;
 
 	if (!table || !epochs)
 		return -ENOMEM;
@@ -68,18 +74,29 @@ int tp_table_create(const struct tp_memory *memory, uint16_t channel_max, struct
 	notes = calloc(table->slots, sizeof(*notes));
 	if (!notes)
 		return -ENOMEM;
-	err = draw(&table->label_key, sizeof(table->label_key));
-	if (!err)
-		err = fill_config(table, channel_max);
+	table->notes = TP_TAKE(notes);
+	table->readers.epochs = TP_TAKE(epochs);
+	*out = TP_TAKE(table);
+	return 0;
+}
+
+int tp_table_create(const struct tp_memory *memory, uint16_t channel_max, struct tp_table **out)
+{
+	struct tp_table *table;
+	int err = tp_table_new(memory, &table);
+
 	if (err)
 		return err;
+	err = fill_config(table, channel_max);
+	if (err) {
+		tp_table_destroy(table);
+		return err;
+	}
 	for (uint32_t i = 0; i < TP_NEXT_HOPS_MAX; i++)
 		table->next_hops[i].seq = 1;
 	table->config->magic = TP_MAGIC;
 	tp_table_enable(table, true);
-	table->notes = TP_TAKE(notes);
-	table->readers.epochs = TP_TAKE(epochs);
-	*out = TP_TAKE(table);
+	*out = table;
 	return 0;
 }
 
@@ -114,19 +131,43 @@ int tp_table_find_local(const struct tp_table *table, const struct tp_addr *ip, 
 	return -ENOENT;
 }
 
+/* The first that was dropped, else the one behind the last. */
+static uint32_t free_local(const struct tp_table *table)
+{
+	uint32_t i = 0;
+
+	while (i < table->config->locals && (table->locals[i].ip[0] || table->locals[i].ip[1]))
+		i++;
+	return i;
+}
+
 int tp_table_add_local(struct tp_table *table, const struct tp_addr *ip, uint8_t *index)
 {
-	uint32_t count = table->config->locals;
+	uint32_t i = free_local(table);
+	struct tp_local local;
 
 	if (tp_table_find_local(table, ip, index) == 0)
 		return 0;
-	if (count == TP_LOCALS_MAX)
+	if (i == TP_LOCALS_MAX)
 		return -ENOSPC;
-	memcpy(table->locals[count].ip, ip->ip, sizeof(ip->ip));
-	table->config->own_mask |= tp_own_bit(table->locals[count].ip);
-	__atomic_store_n(&table->config->locals, count + 1, __ATOMIC_RELEASE);
-	*index = (uint8_t)count;
+	memcpy(local.ip, ip->ip, sizeof(local.ip));
+	/* The bit first: an entry that was dropped is in sight already. */
+	__atomic_store_n(&table->config->own_mask, table->config->own_mask | tp_own_bit(local.ip),
+		__ATOMIC_RELEASE);
+	table->locals[i] = local;
+	if (i == table->config->locals)
+		__atomic_store_n(&table->config->locals, i + 1, __ATOMIC_RELEASE);
+	*index = (uint8_t)i;
 	return 0;
+}
+
+/* All zero is no address that a packet comes to. Its bit stays: that costs others a second look. */
+void tp_table_drop_local(struct tp_table *table, uint8_t index)
+{
+	if (index >= table->config->locals)
+		return;
+	for (int i = 1; i >= 0; i--)
+		__atomic_store_n(&table->locals[index].ip[i], 0, __ATOMIC_RELEASE);
 }
 
 struct tp_addr tp_table_local(const struct tp_table *table, uint8_t index)
@@ -214,14 +255,21 @@ int tp_table_publish(struct tp_table *table, const struct tp_flow_spec *spec, ui
 {
 	struct tp_flow record;
 	struct tp_place place;
-	uint32_t chosen;
+	uint32_t chosen, there;
 	int err = tp_record_encode(table, spec, &record);
 
 	if (err)
 		return err;
 	place = tp_table_place(table, &record.key);
-	if (tp_table_find(table, &record.key, &place, NO_SLOT) != NO_SLOT)
+	there = tp_table_find(table, &record.key, &place, NO_SLOT);
+	if (there != NO_SLOT && table->notes[there].state != SLOT_ADOPTED)
 		return -EEXIST;
+	if (there != NO_SLOT && tp_record_take_over(table, there, &record)) {
+		*slot = there;
+		return 0;
+	}
+	if (there != NO_SLOT)
+		tp_table_retire(table, there, tp_clock_now_ns());
 	chosen = choose_slot(table, &place);
 	if (chosen == NO_SLOT) {
 		set_unplaced(table, table->config->unplaced + 1);
@@ -250,6 +298,13 @@ void tp_table_set_expiry(struct tp_table *table, uint32_t slot, uint64_t expires
 	if (is_live(table, slot))
 		__atomic_store_n(
 			&table->flows[slot].expires, tp_ticks_until(expires_ns), __ATOMIC_RELAXED);
+}
+
+void tp_table_set_granted(struct tp_table *table, uint32_t slot, uint64_t granted_ns)
+{
+	if (is_live(table, slot))
+		__atomic_store_n(
+			&table->flows[slot].granted, tp_ticks_until(granted_ns), __ATOMIC_RELAXED);
 }
 
 void tp_table_set_next_hop(struct tp_table *table, uint32_t slot, uint16_t next_hop)
@@ -283,7 +338,7 @@ struct tp_flow_counters tp_table_counters(const struct tp_table *table, uint32_t
 	};
 }
 
-static void let_rest(struct tp_table *table, uint32_t slot, uint64_t now_ns)
+void tp_table_let_rest(struct tp_table *table, uint32_t slot, uint64_t now_ns)
 {
 	table->notes[slot] = (struct slot_note){
 		.state = SLOT_RESTING,
@@ -306,7 +361,7 @@ struct tp_flow_counters tp_table_retire(struct tp_table *table, uint32_t slot, u
 		return last;
 	__atomic_store_n(&table->flows[slot].key.ident, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(tp_table_tag(table, slot), 0, __ATOMIC_RELEASE);
-	let_rest(table, slot, now_ns);
+	tp_table_let_rest(table, slot, now_ns);
 	table->live--;
 	return last;
 }
@@ -365,6 +420,16 @@ void tp_table_set_next_hop_record(
 	memcpy((char *)record + sizeof(record->seq), (const char *)hop + sizeof(hop->seq),
 		sizeof(*hop) - sizeof(hop->seq));
 	__atomic_store_n(&record->seq, odd + 1, __ATOMIC_RELEASE);
+}
+
+bool tp_table_next_hop(const struct tp_table *table, uint16_t index, struct tp_next_hop *out)
+{
+	if (index == TP_NO_NEXT_HOP_YET || index >= TP_NEXT_HOPS_MAX ||
+		(table->next_hops[index].seq & 1))
+		return false;
+	*out = table->next_hops[index];
+	out->seq = 0;
+	return true;
 }
 
 bool tp_table_read(const struct tp_table *table, uint32_t slot, struct tp_flow_spec *out)

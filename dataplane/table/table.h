@@ -25,6 +25,7 @@ enum tp_region {
 	TP_REGION_FLOWS,
 	TP_REGION_NEXT_HOPS,
 	TP_REGION_POLICERS,
+	TP_REGION_ALLOCATIONS,
 	TP_REGION_WORKERS,
 	TP_REGIONS
 };
@@ -45,8 +46,8 @@ struct tp_shape {
  * Rounds the capacity up to a power of two. -EINVAL: 0 or more than 2^26 flows, or that many
  * allocations. The promise is: at capacity, while a tenth of the flows is replaced each second,
  * fewer than 1 in 10^6 flows find no slot (tests/unit/test_table_load.c); below 4096 flows chance
- * is coarser, 1 in 10^5 at 1024. There is a policer for each of `allocations`, behind number 0,
- * which is none.
+ * is coarser, 1 in 10^5 at 1024. There is a policer and a note for each of `allocations`, behind
+ * number 0, which is none.
  */
 int tp_shape_init(uint32_t capacity, uint32_t workers, uint32_t allocations, struct tp_shape *out);
 
@@ -64,6 +65,16 @@ struct tp_memory {
  */
 int tp_memory_reclaim(const struct tp_memory *memory, uint64_t timeout_ns);
 
+/*
+ * Memory out of which a predecessor's successor goes on. is_kept: it holds valid tables of this
+ * layout. await: waits until every worker is past what it had seen; nothing is changed. -ETIMEDOUT:
+ * one does not move. Blocks at most so long. forget_next_hops: no record of them is valid any more,
+ * so that packets go to the kernel: where interfaces have other places now.
+ */
+bool tp_memory_is_kept(const struct tp_memory *memory);
+int tp_memory_await(const struct tp_memory *memory, uint64_t timeout_ns);
+void tp_memory_forget_next_hops(const struct tp_memory *memory);
+
 /* Plain anonymous memory: for `engine: socket` and tests. */
 int tp_memory_create_plain(const struct tp_shape *shape, struct tp_memory *out);
 void tp_memory_destroy_plain(struct tp_memory *memory);
@@ -79,6 +90,16 @@ struct tp_table;
  * Nothing is a port of ours yet; the kill switch is at "on".
  */
 int tp_table_create(const struct tp_memory *memory, uint16_t channel_max, struct tp_table **out);
+/*
+ * The same out of memory that is kept: readers go on meanwhile, out of what they find. Flows are
+ * adopted when they are published again: the record stays where it is, and only words change. What
+ * is only half there (its writer died between two stores), hidden from readers or there twice is
+ * dropped at once; `dropped` counts it, and tp_table_settle() drops the flows that nobody has
+ * published by then. Nothing is missing yet. -ENOMEM.
+ */
+int tp_table_adopt(const struct tp_memory *memory, uint16_t channel_max, uint32_t *dropped,
+	struct tp_table **out);
+uint32_t tp_table_settle(struct tp_table *table, uint64_t now_ns); /* how many it drops */
 void tp_table_destroy(struct tp_table *table);
 const struct tp_memory *tp_table_memory(const struct tp_table *table);
 
@@ -89,6 +110,8 @@ void tp_table_enable(struct tp_table *table, bool on);
 int tp_table_add_local(struct tp_table *table, const struct tp_addr *ip, uint8_t *index);
 int tp_table_find_local(const struct tp_table *table, const struct tp_addr *ip, uint8_t *index);
 struct tp_addr tp_table_local(const struct tp_table *table, uint8_t index);
+/* It is none of ours any more; no flow and no port is there. */
+void tp_table_drop_local(struct tp_table *table, uint8_t index);
 
 void tp_table_set_port(
 	struct tp_table *table, uint8_t local, uint16_t port, enum tp_port_state state);
@@ -109,6 +132,7 @@ struct tp_flow_spec {
 	struct tp_relay_ref relays[TP_RELAYS]; /* CLIENT only */
 	bool hairpin;        /* CHANNEL, PERMISSION: the peer is a relayed address of this server */
 	uint64_t expires_ns; /* CLOCK_MONOTONIC */
+	uint64_t granted_ns; /* CHANNEL, PEER, PERMISSION: see struct tp_flow */
 	uint32_t allocation;
 	uint32_t policer; /* 0 = no limit */
 	uint16_t next_hop;
@@ -125,6 +149,7 @@ int tp_table_publish(struct tp_table *table, const struct tp_flow_spec *spec, ui
 void tp_table_forget_unplaced(struct tp_table *table);
 
 void tp_table_set_expiry(struct tp_table *table, uint32_t slot, uint64_t expires_ns);
+void tp_table_set_granted(struct tp_table *table, uint32_t slot, uint64_t granted_ns);
 void tp_table_set_next_hop(struct tp_table *table, uint32_t slot, uint16_t next_hop);
 void tp_table_set_peer_hop(struct tp_table *table, uint32_t slot, uint16_t peer_hop);
 
@@ -175,6 +200,37 @@ uint32_t tp_table_unplaced(const struct tp_table *table);
 /* Next hops: `hop->seq` is ignored; NULL invalidates. index 1 .. TP_NEXT_HOPS_MAX - 1. */
 void tp_table_set_next_hop_record(
 	struct tp_table *table, uint16_t index, const struct tp_next_hop *hop);
+
+bool tp_table_next_hop(const struct tp_table *table, uint16_t index, struct tp_next_hop *out);
+
+/*
+ * Notes about allocations (struct tp_kept), by number, 1 .. tp_table_kept_end() - 1: like policers,
+ * and whoever has the one may take the other of the same number. A relay of family 0 is none.
+ */
+struct tp_kept_allocation {
+	uint32_t id;
+	uint32_t transport;
+	struct tp_addr client, server;
+	uint64_t owner[2], quota;
+	bool time_limited;
+	struct {
+		struct tp_addr address;
+		uint64_t expires_ns;
+	} relays[TP_RELAYS];
+	size_t name_len;
+	char name[TP_KEPT_NAME];
+};
+uint32_t tp_table_kept_end(const struct tp_table *table);
+/* -EINVAL: no such number; an address that is not among the local ones. */
+int tp_table_keep(
+	struct tp_table *table, uint32_t number, const struct tp_kept_allocation *allocation);
+/* It has got that relay, or it lives until then; address NULL: it has none of that family. */
+int tp_table_keep_relay(struct tp_table *table, uint32_t number, unsigned int family,
+	const struct tp_addr *address, uint64_t expires_ns);
+void tp_table_forget(struct tp_table *table, uint32_t number);
+/* -ENOENT: there is none; -EINVAL: it contradicts itself. */
+int tp_table_kept(const struct tp_table *table, uint32_t number, struct tp_kept_allocation *out);
+struct tp_hash_key tp_table_owner_key(const struct tp_table *table);
 
 /* A live record as its writer described it; false when the slot holds none. */
 bool tp_table_read(const struct tp_table *table, uint32_t slot, struct tp_flow_spec *out);

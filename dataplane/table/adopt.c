@@ -1,0 +1,160 @@
+/*
+ * Tables whose writer has died, taken over while readers go on. It may have died between any two
+ * stores: what it left half done is decided here, and the rest waits as "adopted" until its new
+ * owner publishes it again, or drops it. Control plane's thread; does not block.
+ */
+#include "private.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+
+#include <errno.h>
+
+bool tp_memory_is_kept(const struct tp_memory *memory)
+{
+	const struct tp_config *config = memory->regions[TP_REGION_CONFIG];
+
+	return config->magic == TP_MAGIC && config->abi == TP_ABI_VERSION &&
+	       config->layout == tp_layout_hash() && config->locals <= TP_LOCALS_MAX &&
+	       config->bucket_mask == memory->shape.regions[TP_REGION_BUCKETS].count - 1;
+}
+
+void tp_memory_forget_next_hops(const struct tp_memory *memory)
+{
+	struct tp_next_hop *hops = memory->regions[TP_REGION_NEXT_HOPS];
+
+	for (uint32_t i = 0; i < TP_NEXT_HOPS_MAX; i++)
+		__atomic_store_n(&hops[i].seq, hops[i].seq | 1, __ATOMIC_RELEASE);
+}
+
+static bool was_used(const struct tp_flow *flow)
+{
+	return flow->expires != 0 || flow->key.remote[1] != 0;
+}
+
+/* Would a record that is made of what this one says be the same? */
+static bool is_sound(const struct tp_table *table, const struct tp_flow *flow)
+{
+	struct tp_flow_spec spec;
+	struct tp_flow again;
+
+	if (flow->key.local >= table->config->locals)
+		return false;
+	tp_record_decode(table, flow, &spec);
+	return tp_record_encode(table, &spec, &again) == 0 && tp_key_equal(&again.key, &flow->key);
+}
+
+/* Do readers find it, and no other in its place? */
+static bool is_in_place(const struct tp_table *table, uint32_t slot)
+{
+	const struct tp_flow_key *key = &table->flows[slot].key;
+	struct tp_place place = tp_table_place(table, key);
+	uint32_t bucket = slot / TP_BUCKET_SLOTS, twin;
+
+	if (*tp_table_tag(table, slot) != place.tag ||
+		(bucket != place.bucket[0] && bucket != place.bucket[1]))
+		return false;
+	twin = tp_table_find(table, key, &place, slot);
+	return twin == NO_SLOT || table->notes[twin].state != SLOT_ADOPTED;
+}
+
+static void hide(struct tp_table *table, uint32_t slot)
+{
+	__atomic_store_n(&table->flows[slot].key.ident, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(tp_table_tag(table, slot), 0, __ATOMIC_RELEASE);
+}
+
+/*
+ * Record and tag: whole. Record without tag: its writer died while publishing, nobody has seen it
+ * or been told. Tag without record: while retiring. Neither: free, but a reader may hold what was
+ * there until just now.
+ */
+static bool adopt_slot(struct tp_table *table, uint32_t slot, uint64_t now_ns)
+{
+	const struct tp_flow *flow = &table->flows[slot];
+	bool is_there = flow->key.ident != 0;
+
+	if (is_there && is_in_place(table, slot) && is_sound(table, flow)) {
+		table->notes[slot].state = SLOT_ADOPTED;
+		return true;
+	}
+	if (is_there || *tp_table_tag(table, slot) != 0)
+		hide(table, slot);
+	if (was_used(flow))
+		tp_table_let_rest(table, slot, now_ns);
+	return !is_there;
+}
+
+static uint32_t adopt_slots(struct tp_table *table, uint64_t now_ns)
+{
+	uint32_t dropped = 0;
+
+	for (uint32_t slot = 0; slot < table->slots; slot++) {
+		if (!adopt_slot(table, slot, now_ns))
+			dropped++;
+	}
+	return dropped;
+}
+
+int tp_table_adopt(const struct tp_memory *memory, uint16_t channel_max, uint32_t *dropped,
+	struct tp_table **out)
+{
+	struct tp_table *table;
+	int err = tp_table_new(memory, &table);
+
+	if (err)
+		return err;
+	table->label_key =
+		(struct tp_hash_key){{table->config->label_key[0], table->config->label_key[1]}};
+	__atomic_store_n(&table->config->channel_max, channel_max, __ATOMIC_RELAXED);
+	*dropped = adopt_slots(table, tp_clock_now_ns());
+	__atomic_store_n(&table->config->unplaced, 0, __ATOMIC_RELEASE);
+	*out = table;
+	return 0;
+}
+
+/* Everything that may not change while readers match it. */
+static bool is_same_flow(const struct tp_flow *a, const struct tp_flow *b)
+{
+	bool same = a->policer == b->policer && a->allocation == b->allocation &&
+		    a->sum_delta == b->sum_delta && a->label == b->label;
+
+	/* A client's relays come and go. */
+	return same && (a->key.kind == TP_FLOW_CLIENT ||
+			       memcmp(&a->value, &b->value, sizeof(a->value)) == 0);
+}
+
+bool tp_record_take_over(struct tp_table *table, uint32_t slot, const struct tp_flow *wanted)
+{
+	struct tp_flow *flow = &table->flows[slot];
+
+	table->notes[slot].state = SLOT_LIVE;
+	table->live++;
+	if (!is_same_flow(flow, wanted))
+		return false;
+	/* One that is not there yet may still come: tp_table_set_relay() takes it away. */
+	for (int f = 0; flow->key.kind == TP_FLOW_CLIENT && f < TP_RELAYS; f++) {
+		if (wanted->value.relays[f].used)
+			__atomic_store_n(&flow->value.relays[f].word, wanted->value.relays[f].word,
+				__ATOMIC_RELAXED);
+	}
+	__atomic_store_n(&flow->granted, wanted->granted, __ATOMIC_RELAXED);
+	__atomic_store_n(&flow->expires, wanted->expires, __ATOMIC_RELAXED);
+	__atomic_store_n(&flow->next_hop, wanted->next_hop, __ATOMIC_RELAXED);
+	__atomic_store_n(&flow->peer_hop, wanted->peer_hop, __ATOMIC_RELAXED);
+	return true;
+}
+
+uint32_t tp_table_settle(struct tp_table *table, uint64_t now_ns)
+{
+	uint32_t dropped = 0;
+
+	for (uint32_t slot = 0; slot < table->slots; slot++) {
+		if (table->notes[slot].state != SLOT_ADOPTED)
+			continue;
+		hide(table, slot);
+		tp_table_let_rest(table, slot, now_ns);
+		dropped++;
+	}
+	return dropped;
+}
