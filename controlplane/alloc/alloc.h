@@ -79,12 +79,21 @@ struct alloc_relay {
 
 enum { ALLOC_RELAY_V4, ALLOC_RELAY_V6, ALLOC_RELAYS };
 
+/* Whose an allocation is, as it can be told when nothing but that is left of it: keyed hashes. */
+struct alloc_owner {
+	uint64_t name[2]; /* the whole name */
+	uint64_t quota;   /* the part of it that quotas count */
+};
+
 struct allocation {
 	UT_hash_handle by_tuple; /* in the store */
 	UT_hash_handle by_id;
 	struct alloc_tuple tuple;
 	uint32_t id; /* counts up from 1 */
+	struct alloc_owner owner;
+	/* key_len 0: restored, and nobody has proved to be it yet; the name may be cut off. */
 	struct auth_identity *identity;
+	uint32_t kept; /* restored: number of the note that it was made of; 0: none */
 	struct alloc_relay *relays[ALLOC_RELAYS]; /* NULL = none of that family */
 	struct alloc_channel **channels;          /* by number - 0x4000, grown as needed */
 	uint16_t channels_size;
@@ -117,6 +126,7 @@ struct alloc_settings {
 	uint32_t allocations_per_user;
 	uint32_t permissions_per_allocation;
 	uint32_t channels_per_allocation;
+	struct tp_hash_key owner_key; /* the same in each life, for what is restored */
 };
 
 /* Called before the object is freed, whatever ended it: channels and permissions of a relay first,
@@ -160,6 +170,31 @@ size_t alloc_ports_in_use(const struct alloc_store *store);
 int alloc_new(struct alloc_store *store, const struct alloc_tuple *tuple,
 	const struct auth_identity *identity, struct allocation **out);
 void alloc_delete(struct allocation *a);
+
+/*
+ * The same from a former life, by its id. name: as much as is known of it, for people. -EEXIST: the
+ * id or the 5-tuple is taken; else as alloc_new(). The relay: -ENOENT: no such relay address or
+ * port any more; -EEXIST: the allocation has one of that family; -EADDRINUSE; -ENOMEM.
+ */
+struct alloc_restored {
+	uint32_t id, kept;
+	struct alloc_tuple tuple;
+	struct alloc_owner owner;
+	bool time_limited;
+	const char *name;
+	size_t name_len;
+};
+int alloc_restore(
+	struct alloc_store *store, const struct alloc_restored *from, struct allocation **out);
+int alloc_restore_relay(struct allocation *a, const struct tp_addr *address, uint64_t expires_ns,
+	struct alloc_relay **out);
+
+/* Is it this user's? By the whole name, that of a restored one too. */
+bool alloc_is_owned_by(const struct allocation *a, const char *name, size_t len);
+/* By the name or the part of it that quotas count. */
+bool alloc_counts_for(const struct allocation *a, const char *name, size_t len);
+/* The owner of a restored allocation has shown who it is. */
+void alloc_prove(struct allocation *a, const struct auth_identity *identity);
 
 /*
  * Adds the relay of the pool's family, which the allocation must not have yet. PORTS_PAIR makes

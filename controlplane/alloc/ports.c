@@ -185,6 +185,19 @@ int ports_take(struct ports *ports, enum ports_wish wish, uint64_t now_ns, uint1
 	return 0;
 }
 
+int ports_claim(struct ports *ports, uint16_t number)
+{
+	struct port *port;
+
+	if (number < ports->min || (size_t)(number - ports->min) >= ports->count)
+		return -ERANGE;
+	port = &ports->ports[number - ports->min];
+	if (port->state == IN_USE)
+		return -EADDRINUSE;
+	use(ports, port);
+	return 0;
+}
+
 void ports_give(struct ports *ports, uint16_t number, uint64_t now_ns)
 {
 	struct port *port = &ports->ports[number - ports->min];

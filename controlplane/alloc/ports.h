@@ -27,6 +27,9 @@ void ports_free(struct ports *ports);
  */
 int ports_take(struct ports *ports, enum ports_wish wish, uint64_t now_ns, uint16_t *out);
 
+/* Takes this one, which a former life has used. -ERANGE: not one of these; -EADDRINUSE. */
+int ports_claim(struct ports *ports, uint16_t number);
+
 /* Gives back one port, which must be in use. */
 void ports_give(struct ports *ports, uint16_t number, uint64_t now_ns);
 

@@ -6,21 +6,55 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-struct alloc_user *alloc_user_get(struct alloc_store *store, const struct auth_identity *identity)
+/* Independent of each other: one key each, made of the store's. */
+static uint64_t hash_name(
+	const struct alloc_store *store, uint64_t which, const char *name, size_t len)
+{
+	struct tp_hash_key key = store->limits.owner_key;
+
+	key.k[0] ^= which;
+	return tp_siphash(&key, name, len);
+}
+
+enum { NAME_LOW = 1, NAME_HIGH, NAME_QUOTA };
+
+struct alloc_owner alloc_owner_of(
+	const struct alloc_store *store, const struct auth_identity *identity)
+{
+	size_t len;
+	const char *quota = auth_quota_name(identity, &len);
+
+	return (struct alloc_owner){
+		.name = {hash_name(store, NAME_LOW, identity->username, identity->username_len),
+			hash_name(store, NAME_HIGH, identity->username, identity->username_len)},
+		.quota = hash_name(store, NAME_QUOTA, quota, len),
+	};
+}
+
+bool alloc_is_owned_by(const struct allocation *a, const char *name, size_t len)
+{
+	return a->owner.name[0] == hash_name(a->store, NAME_LOW, name, len) &&
+	       a->owner.name[1] == hash_name(a->store, NAME_HIGH, name, len);
+}
+
+bool alloc_counts_for(const struct allocation *a, const char *name, size_t len)
+{
+	return alloc_is_owned_by(a, name, len) ||
+	       a->owner.quota == hash_name(a->store, NAME_QUOTA, name, len);
+}
+
+struct alloc_user *alloc_user_get(struct alloc_store *store, uint64_t name)
 {
 	struct alloc_user *user;
-	size_t len;
-	const char *name = auth_quota_name(identity, &len);
 
-	HASH_FIND(by_name, store->users, name, len, user);
+	HASH_FIND(by_name, store->users, &name, sizeof(name), user);
 	if (user)
 		return user;
-	user = calloc(1, sizeof(*user) + len);
+	user = calloc(1, sizeof(*user));
 	if (!user)
 		return NULL;
-	user->name_len = len;
-	memcpy(user->name, name, len);
-	HASH_ADD_KEYPTR(by_name, store->users, user->name, len, user);
+	user->name = name;
+	HASH_ADD(by_name, store->users, name, sizeof(user->name), user);
 	if (user->by_name.tbl)
 		return user;
 	free(user);

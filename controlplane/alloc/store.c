@@ -166,7 +166,7 @@ static int take_quota(struct alloc_store *store, struct allocation *a)
 
 	if (max && alloc_count(store) >= max)
 		return -ENOSPC;
-	a->user = alloc_user_get(store, a->identity);
+	a->user = alloc_user_get(store, a->owner.quota);
 	if (!a->user)
 		return -ENOMEM;
 	if (per_user && a->user->allocations >= per_user) {
@@ -211,31 +211,90 @@ static int add_to_tables(struct alloc_store *store, struct allocation *a)
 	return -ENOMEM;
 }
 
+/* `a` is complete but for its quota and its place in the tables. */
+static int admit(struct alloc_store *store, struct allocation *a)
+{
+	int r = take_quota(store, a);
+
+	if (r < 0)
+		return r;
+	r = add_to_tables(store, a);
+	if (r < 0)
+		give_quota(a);
+	return r;
+}
+
+static struct allocation *new_allocation(struct alloc_store *store, const struct alloc_tuple *tuple)
+{
+	struct allocation *a = calloc(1, sizeof(*a));
+
+	if (!a)
+		return NULL;
+	a->tuple = *tuple;
+	a->store = store;
+	a->identity = calloc(1, sizeof(*a->identity));
+	if (a->identity)
+		return a;
+	free(a);
+	return NULL;
+}
+
 int alloc_new(struct alloc_store *store, const struct alloc_tuple *tuple,
 	const struct auth_identity *identity, struct allocation **out)
 {
-	TP_CLEANUP(allocation_cleanup) struct allocation *a = calloc(1, sizeof(*a));
+	TP_CLEANUP(allocation_cleanup) struct allocation *a = new_allocation(store, tuple);
 	int r;
 
 	if (!a)
 		return -ENOMEM;
-	a->identity = malloc(sizeof(*a->identity));
-	if (!a->identity)
-		return -ENOMEM;
 	*a->identity = *identity;
-	a->tuple = *tuple;
-	a->store = store;
-	r = take_quota(store, a);
+	a->owner = alloc_owner_of(store, identity);
+	a->id = unused_id(store);
+	r = admit(store, a);
+	if (r == 0)
+		*out = TP_TAKE(a);
+	return r;
+}
+
+static bool is_taken(const struct alloc_store *store, const struct alloc_restored *from)
+{
+	struct allocation *a;
+
+	HASH_FIND(by_tuple, store->by_tuple, &from->tuple, sizeof(from->tuple), a);
+	return a || alloc_find_id(store, from->id);
+}
+
+int alloc_restore(
+	struct alloc_store *store, const struct alloc_restored *from, struct allocation **out)
+{
+	TP_CLEANUP(allocation_cleanup) struct allocation *a = NULL;
+	int r;
+
+	if (is_taken(store, from))
+		return -EEXIST;
+	a = new_allocation(store, &from->tuple);
+	if (!a)
+		return -ENOMEM;
+	a->id = from->id;
+	a->kept = from->kept;
+	a->owner = from->owner;
+	a->identity->time_limited = from->time_limited;
+	a->identity->username_len =
+		from->name_len < AUTH_USERNAME_MAX ? from->name_len : AUTH_USERNAME_MAX;
+	memcpy(a->identity->username, from->name, a->identity->username_len);
+	r = admit(store, a);
 	if (r < 0)
 		return r;
-	a->id = unused_id(store);
-	r = add_to_tables(store, a);
-	if (r < 0) {
-		give_quota(a);
-		return r;
-	}
+	/* Numbers go on where the former life was. */
+	if (a->id > store->last_id)
+		store->last_id = a->id;
 	*out = TP_TAKE(a);
 	return 0;
+}
+
+void alloc_prove(struct allocation *a, const struct auth_identity *identity)
+{
+	*a->identity = *identity;
 }
 
 void alloc_delete(struct allocation *a)
@@ -312,6 +371,36 @@ int alloc_add_relay(struct allocation *a, uint8_t pool, enum ports_wish wish, ui
 		alloc_unreserve(a);
 		ports_give(ports, port, store->now_ns);
 	}
+	return r;
+}
+
+static int find_pool(const struct alloc_store *store, const struct tp_addr *address, uint8_t *out)
+{
+	for (size_t i = 0; i < store->pools_count; i++) {
+		if (tp_addr_equal_ip(&store->pools[i].address, address)) {
+			*out = (uint8_t)i;
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+int alloc_restore_relay(struct allocation *a, const struct tp_addr *address, uint64_t expires_ns,
+	struct alloc_relay **out)
+{
+	struct alloc_store *store = a->store;
+	uint8_t pool = 0;
+	int r = find_pool(store, address, &pool);
+
+	if (a->relays[address->family == TP_IPV4 ? ALLOC_RELAY_V4 : ALLOC_RELAY_V6])
+		return -EEXIST;
+	if (r == 0)
+		r = ports_claim(store->pools[pool].ports, address->port);
+	if (r < 0)
+		return r == -ERANGE ? -ENOENT : r;
+	r = alloc_make_relay(a, pool, address->port, expires_ns, out);
+	if (r < 0)
+		ports_give(store->pools[pool].ports, address->port, store->now_ns);
 	return r;
 }
 

@@ -13,8 +13,7 @@ struct alloc_user {
 	UT_hash_handle by_name;
 	uint32_t allocations;
 	uint32_t reservations;
-	size_t name_len;
-	char name[];
+	uint64_t name; /* hashed: of a restored allocation nothing else is known */
 };
 
 struct alloc_pool {
@@ -58,8 +57,12 @@ struct alloc_store {
 	struct alloc_past past[ALLOC_PAST_SIZE]; /* a newer one takes the slot of an older one */
 };
 
-/* The user of that name, made if it is new. NULL: out of memory. */
-struct alloc_user *alloc_user_get(struct alloc_store *store, const struct auth_identity *identity);
+/* quota.c: the hashes of a name. */
+struct alloc_owner alloc_owner_of(
+	const struct alloc_store *store, const struct auth_identity *identity);
+
+/* The user of that name (alloc_owner.quota), made if it is new. NULL: out of memory. */
+struct alloc_user *alloc_user_get(struct alloc_store *store, uint64_t name);
 /* Frees the user if nothing is held any more. */
 void alloc_user_put(struct alloc_store *store, struct alloc_user *user);
 

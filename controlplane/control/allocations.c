@@ -95,16 +95,6 @@ static json_t *describe(
 	return doc;
 }
 
-static bool is_users(const struct allocation *a, const char *user)
-{
-	size_t len = strlen(user), quota_len;
-	const char *quota = auth_quota_name(a->identity, &quota_len);
-
-	if (a->identity->username_len == len && memcmp(a->identity->username, user, len) == 0)
-		return true;
-	return quota_len == len && memcmp(quota, user, len) == 0;
-}
-
 static json_t *run_list(const void *context, const json_t *params, struct rpc_error *error)
 {
 	const struct control_deps *deps = context;
@@ -117,7 +107,7 @@ static json_t *run_list(const void *context, const json_t *params, struct rpc_er
 	HASH_ITER(by_id, turn_server_allocations(deps->turn), a, next) {
 		if (json_array_size(list) == limit)
 			break;
-		if (!user || is_users(a, user))
+		if (!user || alloc_counts_for(a, user, strlen(user)))
 			json_array_append_new(list, describe(deps, a, now_ns));
 	}
 	return json_pack("{s:o}", "allocations", list);

@@ -14,6 +14,7 @@ struct check {
 	struct tp_audit *audit;
 	uint8_t (*ports)[65536]; /* what they should be: [TP_LOCALS_MAX] */
 	uint32_t missing;
+	uint32_t notes;
 	uint32_t differences;
 	void (*report)(void *arg, const char *text);
 	void *arg;
@@ -102,6 +103,47 @@ static void expect_relay(struct check *check, const struct alloc_relay *relay)
 		expect_channel(check, c);
 }
 
+static bool has_same_relays(const struct tp_kept_allocation *a, const struct tp_kept_allocation *b)
+{
+	for (int family = 0; family < TP_RELAYS; family++) {
+		if (!tp_addr_equal(&a->relays[family].address, &b->relays[family].address) ||
+			a->relays[family].expires_ns != b->relays[family].expires_ns)
+			return false;
+	}
+	return true;
+}
+
+static void expect_note(struct check *check, const struct allocation *allocation)
+{
+	const struct client_flows *f = allocation->flows;
+	struct tp_kept_allocation want, is = {0};
+
+	if (!f || !f->number)
+		return;
+	check->notes++;
+	spec_to_keep(allocation, &want);
+	/* Of a restored allocation's name there may be less or, once it was proved, more. */
+	if (tp_table_kept(check->flows->table, f->number->number, &is) < 0 || is.id != want.id ||
+		is.transport != want.transport || is.quota != want.quota ||
+		!tp_addr_equal(&is.client, &want.client) ||
+		!tp_addr_equal(&is.server, &want.server) ||
+		memcmp(is.owner, want.owner, sizeof(is.owner)) != 0 || !has_same_relays(&is, &want))
+		differ(check, "allocation %u: its note (%u) says something else", allocation->id,
+			f->number->number);
+}
+
+static void count_notes(struct check *check)
+{
+	const struct tp_table *table = check->flows->table;
+	struct tp_kept_allocation note;
+	uint32_t there = 0;
+
+	for (uint32_t i = 1; i < tp_table_kept_end(table); i++)
+		there += tp_table_kept(table, i, &note) != -ENOENT;
+	if (there != check->notes)
+		differ(check, "the table has notes of %u allocations, not %u", there, check->notes);
+}
+
 static void expect_client(struct check *check, const struct allocation *allocation)
 {
 	const struct client_flows *f = allocation->flows;
@@ -120,6 +162,7 @@ static void expect_everything(struct check *check, struct allocation *allocation
 		expect_port(check, &check->flows->listeners[i], TP_PORT_LISTENER);
 	for (struct allocation *a = allocations; a; a = a->by_id.next) {
 		expect_client(check, a);
+		expect_note(check, a);
 		for (size_t i = 0; i < ALLOC_RELAYS; i++)
 			if (a->relays[i])
 				expect_relay(check, a->relays[i]);
@@ -156,6 +199,7 @@ uint32_t flows_audit(const struct flows *flows, struct allocation *allocations,
 	}
 	expect_everything(&check, allocations);
 	compare_ports(&check);
+	count_notes(&check);
 	if (unplaced != check.missing)
 		differ(&check, "the table counts %u flows without slot, %u are", unplaced,
 			check.missing);

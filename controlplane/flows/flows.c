@@ -52,7 +52,9 @@ void flows_set_bandwidth(struct flows *flows, uint64_t bits_per_s)
 
 static uint32_t policer_of(const struct client_flows *client)
 {
-	return client && client->policer ? client->policer->number : 0;
+	bool limited = client && client->number && client->record.flows->limited;
+
+	return limited ? client->number->number : 0;
 }
 
 bool flows_police(const struct flows *flows, const struct allocation *allocation,
@@ -92,6 +94,14 @@ int flows_own_listener(struct flows *flows, const struct tp_addr *listener)
 	if (!err)
 		list[flows->listeners_count++] = *listener;
 	return err;
+}
+
+bool flows_has_listener(const struct flows *flows, const struct tp_addr *listener)
+{
+	for (size_t i = 0; i < flows->listeners_count; i++)
+		if (tp_addr_equal(&flows->listeners[i], listener))
+			return true;
+	return false;
 }
 
 static void set_next_hop(const struct record *record, uint16_t next_hop)
@@ -311,6 +321,7 @@ static void refresh(struct record *record)
 		return;
 	}
 	describe(record, &spec);
+	tp_table_set_granted(record->flows->table, record->slot, spec.granted_ns);
 	tp_table_set_expiry(record->flows->table, record->slot, spec.expires_ns);
 }
 
@@ -354,24 +365,44 @@ static void tell_relay(const struct client_flows *f, const struct alloc_relay *r
 			open ? spec_relay(table, relay->allocation, family) : none);
 }
 
-static int take_policer(struct flows *flows, struct client_flows *f)
+/* Its note, or that of one relay, says what the allocation says. Without a number there is none. */
+static void keep_relay(const struct client_flows *f, const struct alloc_relay *relay, bool open)
 {
-	if (!flows->limited)
+	unsigned int family = relay->address.family == TP_IPV4 ? TP_RELAY_V4 : TP_RELAY_V6;
+
+	if (f->number)
+		tp_table_keep_relay(f->record.flows->table, f->number->number, family,
+			open ? &relay->address : NULL, relay->expires_ns);
+}
+
+/* A former life's, with its note and what its policer has counted, or another. */
+static int take_number(struct flows *flows, struct client_flows *f, struct allocation *allocation)
+{
+	struct tp_kept_allocation note;
+
+	if (allocation->kept)
+		f->number = policers_claim(&flows->policers, allocation->kept);
+	if (f->number)
 		return 0;
-	f->policer = policers_take(&flows->policers, tp_clock_now_ns());
-	if (!f->policer)
-		return -ENOSPC;
-	tp_table_reset_policer(flows->table, f->policer->number);
-	return 0;
+	allocation->kept = 0;
+	f->number = policers_take(&flows->policers, tp_clock_now_ns());
+	if (!f->number)
+		return flows->limited ? -ENOSPC : 0;
+	tp_table_reset_policer(flows->table, f->number->number);
+	spec_to_keep(allocation, &note);
+	return tp_table_keep(flows->table, f->number->number, &note);
 }
 
 static int begin_client(struct flows *flows, struct allocation *allocation)
 {
 	TP_AUTO_FREE struct client_flows *f = calloc(1, sizeof(*f));
-	int err = f ? take_policer(flows, f) : -ENOMEM;
+	int err = f ? take_number(flows, f, allocation) : -ENOMEM;
 
-	if (err)
+	if (err) {
+		if (f)
+			policers_give(&flows->policers, f->number, 0);
 		return err;
+	}
 	init_record(&f->record, flows, TP_FLOW_CLIENT);
 	f->record.client = allocation;
 	f->user.changed = on_client_hop;
@@ -384,11 +415,14 @@ static int begin_client(struct flows *flows, struct allocation *allocation)
 static void end_client(struct client_flows *f)
 {
 	struct allocation *allocation = f->record.client;
+	struct flows *flows = f->record.flows;
 
 	allocation->flows = NULL;
+	if (f->number)
+		tp_table_forget(flows->table, f->number->number);
 	add_counters(&allocation->sent, withdraw(&f->record));
-	route_unfollow(f->record.flows->route, &f->user);
-	policers_give(&f->record.flows->policers, f->policer, tp_clock_now_ns());
+	route_unfollow(flows->route, &f->user);
+	policers_give(&flows->policers, f->number, tp_clock_now_ns());
 	LIST_REMOVE(f, link);
 	free(f);
 }
@@ -407,14 +441,25 @@ int flows_open_relay(struct flows *flows, struct alloc_relay *relay)
 	}
 	client = allocation->flows;
 	client->relays++;
+	keep_relay(client, relay, true);
 	tell_relay(client, relay, true);
 	return 0;
+}
+
+void flows_extend_relay(struct flows *flows, struct alloc_relay *relay)
+{
+	(void)flows;
+	if (relay->allocation->flows)
+		keep_relay(relay->allocation->flows, relay, true);
 }
 
 void flows_close_relay(struct flows *flows, struct alloc_relay *relay)
 {
 	struct client_flows *client = relay->allocation->flows;
 
+	/* First of all: a successor must not bring back what was to go. */
+	if (client)
+		keep_relay(client, relay, false);
 	if (client)
 		tell_relay(client, relay, false);
 	/* Whoever ended it has ended these before, as a rule. */

@@ -31,10 +31,14 @@ bool flows_police(const struct flows *flows, const struct allocation *allocation
  * wildcards. -ENOSPC: too many addresses for the table, or no policer; -ENOMEM. A relay that failed
  * must not be granted anything. Closing revokes what is left of the relay's flows. The first relay
  * of an allocation brings the client's own flow, the last one takes it: what the client sends on
- * channels that are not bound yet then reaches the sockets.
+ * channels that are not bound yet then reaches the sockets. A relay that is extended lives until
+ * then for a successor too; its grants are to be granted again. An allocation that is restored
+ * (alloc_restore()) goes on with the note it was made of.
  */
 int flows_own_listener(struct flows *flows, const struct tp_addr *listener);
+bool flows_has_listener(const struct flows *flows, const struct tp_addr *listener);
 int flows_open_relay(struct flows *flows, struct alloc_relay *relay);
+void flows_extend_relay(struct flows *flows, struct alloc_relay *relay);
 void flows_close_relay(struct flows *flows, struct alloc_relay *relay);
 
 /*
@@ -55,6 +59,13 @@ void flows_grant_permission(struct flows *flows, struct alloc_permission *permis
 void flows_revoke_permission(struct flows *flows, struct alloc_permission *permission);
 void flows_grant_channel(struct flows *flows, struct alloc_channel *channel);
 void flows_revoke_channel(struct flows *flows, struct alloc_channel *channel);
+
+/*
+ * The end of an adoption (tp_table_adopt()): what has not been granted or opened by now goes:
+ * flows, ports, notes, next hops, local addresses. `allocations` (uthash head, by_id) are all there
+ * are. Returns the number of flows that went; -ENOMEM.
+ */
+int flows_settle(struct flows *flows, struct allocation *allocations, uint64_t now_ns);
 
 /* What the data plane has counted for the live flows of an allocation, added to *sent, *received.
  */

@@ -39,6 +39,49 @@ struct policer *policers_take(struct policers *policers, uint64_t now_ns)
 	return policer;
 }
 
+static struct policer *new_policer(uint32_t number)
+{
+	struct policer *policer = calloc(1, sizeof(*policer));
+
+	if (policer)
+		policer->number = number;
+	return policer;
+}
+
+/* Up to and without `number`. */
+static bool add_skipped(struct policers *policers, uint32_t number)
+{
+	while (policers->fresh < number) {
+		struct policer *skipped = new_policer(policers->fresh);
+
+		if (!skipped)
+			return false;
+		policers->fresh++;
+		TAILQ_INSERT_HEAD(&policers->resting, skipped, link);
+	}
+	return true;
+}
+
+struct policer *policers_claim(struct policers *policers, uint32_t number)
+{
+	struct policer *policer;
+
+	if (number == 0 || number >= policers->end)
+		return NULL;
+	if (number >= policers->fresh) {
+		policer = add_skipped(policers, number) ? new_policer(number) : NULL;
+		policers->fresh += policer ? 1 : 0;
+		return policer;
+	}
+	TAILQ_FOREACH(policer, &policers->resting, link) {
+		if (policer->number == number)
+			break;
+	}
+	if (policer)
+		TAILQ_REMOVE(&policers->resting, policer, link);
+	return policer;
+}
+
 void policers_give(struct policers *policers, struct policer *policer, uint64_t now_ns)
 {
 	if (!policer)

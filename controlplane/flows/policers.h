@@ -1,6 +1,7 @@
 /*
- * Which allocation's bandwidth is counted in which of the table's policers: numbers from 1 on, as
- * few as possible. Owned by struct flows. One thread; does not block.
+ * Which allocation is noted in which of the table's notes, and its bandwidth counted in the policer
+ * of the same number: numbers from 1 on, as few as possible. Owned by struct flows. One thread;
+ * does not block.
  */
 #pragma once
 
@@ -29,6 +30,9 @@ void policers_clear(struct policers *policers);
  * all are in use, or out of memory.
  */
 struct policer *policers_take(struct policers *policers, uint64_t now_ns);
+
+/* That number, if it is not in use; lower ones that never were rest no longer. NULL otherwise. */
+struct policer *policers_claim(struct policers *policers, uint32_t number);
 
 /* Its flows have been retired at `now_ns`. NULL is legal. */
 void policers_give(struct policers *policers, struct policer *policer, uint64_t now_ns);

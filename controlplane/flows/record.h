@@ -58,7 +58,7 @@ struct client_flows {
 	struct record record;
 	struct route_user user; /* follows from the first grant on */
 	uint16_t hop;
-	struct policer *policer;       /* NULL: no limit */
+	struct policer *number;        /* of note and policer; NULL: all are in use */
 	LIST_ENTRY(client_flows) link; /* in flows->clients */
 	unsigned relays;
 };
@@ -72,7 +72,7 @@ struct flows {
 	struct peer *peers;
 	LIST_HEAD(client_list, client_flows) clients;
 	struct record_list missing;
-	bool limited; /* every allocation has a policer */
+	bool limited; /* every allocation's flows name its policer */
 	struct policers policers;
 	struct tp_addr *listeners;
 	size_t listeners_count;

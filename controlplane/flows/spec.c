@@ -40,6 +40,7 @@ void spec_of_permission(const struct tp_table *table, const struct alloc_permiss
 		.out = side(table, &tuple->client, &tuple->server, 0),
 		.hairpin = alloc_is_hairpin(relay, &permission->peer),
 		.expires_ns = until(relay, permission->expires_ns),
+		.granted_ns = permission->expires_ns,
 		.allocation = relay->allocation->id,
 	};
 	out->in.remote.port = 0;
@@ -71,6 +72,32 @@ void spec_of_client(
 		out->relays[family] = spec_relay(table, allocation, family);
 }
 
+void spec_to_keep(const struct allocation *allocation, struct tp_kept_allocation *out)
+{
+	const struct auth_identity *identity = allocation->identity;
+	size_t len = identity->username_len;
+
+	*out = (struct tp_kept_allocation){
+		.id = allocation->id,
+		.transport = allocation->tuple.transport,
+		.client = allocation->tuple.client,
+		.server = allocation->tuple.server,
+		.owner = {allocation->owner.name[0], allocation->owner.name[1]},
+		.quota = allocation->owner.quota,
+		.time_limited = identity->time_limited,
+		.name_len = len < TP_KEPT_NAME ? len : TP_KEPT_NAME,
+	};
+	memcpy(out->name, identity->username, out->name_len);
+	for (int family = 0; family < ALLOC_RELAYS; family++) {
+		const struct alloc_relay *relay = allocation->relays[family];
+
+		if (!relay)
+			continue;
+		out->relays[family].address = relay->address;
+		out->relays[family].expires_ns = relay->expires_ns;
+	}
+}
+
 static struct tp_flow_side client_side(
 	const struct tp_table *table, const struct alloc_channel *channel)
 {
@@ -94,6 +121,7 @@ void spec_to_peer(
 		.out = peer_side(table, channel),
 		.hairpin = alloc_is_hairpin(channel->relay, &channel->peer),
 		.expires_ns = until(channel->relay, channel->expires_ns),
+		.granted_ns = channel->expires_ns,
 		.allocation = channel->relay->allocation->id,
 	};
 }
@@ -110,6 +138,7 @@ void spec_to_client(const struct tp_table *table, const struct alloc_channel *ch
 		.in = peer_side(table, channel),
 		.out = client_side(table, channel),
 		.expires_ns = permitted_ns < bound_ns ? permitted_ns : bound_ns,
+		.granted_ns = channel->expires_ns,
 		.allocation = channel->relay->allocation->id,
 	};
 }

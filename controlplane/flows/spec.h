@@ -21,6 +21,9 @@ struct tp_relay_ref spec_relay(
 void spec_of_client(const struct tp_table *table, const struct allocation *allocation,
 	struct tp_flow_spec *out);
 
+/* The note by which a successor knows the allocation again. */
+void spec_to_keep(const struct allocation *allocation, struct tp_kept_allocation *out);
+
 /* TP_FLOW_CHANNEL */
 void spec_to_peer(const struct tp_table *table, const struct alloc_channel *channel,
 	struct tp_flow_spec *out);

@@ -20,18 +20,6 @@ struct neighbour {
 
 _Static_assert(sizeof(struct neighbour_key) == 24, "hashed as bytes");
 
-void hops_init(struct hops *hops, struct tp_table *table, struct netlink *netlink,
-	const struct links *links, const struct tp_hash_key *key)
-{
-	*hops = (struct hops){
-		.table = table,
-		.netlink = netlink,
-		.links = links,
-		.hash_key = *key,
-		.fresh = TP_NO_NEXT_HOP_YET + 1,
-	};
-}
-
 static bool has_rested(const struct hops *hops, const struct hops_rest *rest)
 {
 	return rest->free_ns <= tp_clock_now_ns() && rest->round <= tp_table_rounds(hops->table);
@@ -64,6 +52,50 @@ static void rest_index(struct hops *hops, uint16_t index)
 		.index = index,
 	};
 	hops->resting_count++;
+}
+
+/* Numbers behind the last one that is valid are fresh; invalid ones before it rest, since
+ * nobody knows for how long they have been. */
+static void find_kept(struct hops *hops)
+{
+	struct tp_next_hop record;
+	uint16_t end = TP_NO_NEXT_HOP_YET + 1;
+
+	for (uint16_t i = end; i < TP_NEXT_HOPS_MAX; i++) {
+		hops->kept[i] = tp_table_next_hop(hops->table, i, &record);
+		if (hops->kept[i])
+			end = (uint16_t)(i + 1);
+	}
+	for (uint16_t i = hops->fresh; i < end; i++) {
+		if (!hops->kept[i])
+			rest_index(hops, i);
+	}
+	hops->fresh = end;
+}
+
+void hops_init(struct hops *hops, struct tp_table *table, struct netlink *netlink,
+	const struct links *links, const struct tp_hash_key *key)
+{
+	*hops = (struct hops){
+		.table = table,
+		.netlink = netlink,
+		.links = links,
+		.hash_key = *key,
+		.fresh = TP_NO_NEXT_HOP_YET + 1,
+	};
+	if (table)
+		find_kept(hops);
+}
+
+void hops_settle(struct hops *hops)
+{
+	for (uint16_t i = TP_NO_NEXT_HOP_YET + 1; i < hops->fresh; i++) {
+		if (!hops->kept[i])
+			continue;
+		hops->kept[i] = false;
+		tp_table_set_next_hop_record(hops->table, i, NULL);
+		rest_index(hops, i);
+	}
 }
 
 static bool describe(const struct hops *hops, const struct hop *hop, struct tp_next_hop *out)
@@ -153,21 +185,51 @@ static void drop_if_unused(struct hops *hops, struct neighbour *neighbour)
 	free(neighbour);
 }
 
+/* The number under which a former life had just that: nothing changes for its flows. */
+static bool take_kept(struct hops *hops, struct hop *hop)
+{
+	struct tp_next_hop wanted = {0}, there;
+
+	if (!describe(hops, hop, &wanted))
+		return false;
+	for (uint16_t i = TP_NO_NEXT_HOP_YET + 1; i < hops->fresh; i++) {
+		if (!hops->kept[i] || !tp_table_next_hop(hops->table, i, &there) ||
+			memcmp(&there, &wanted, sizeof(wanted)) != 0)
+			continue;
+		hops->kept[i] = false;
+		hop->index = i;
+		hop->record = wanted;
+		return true;
+	}
+	return false;
+}
+
+/* publish() is silent when nothing changes: the record must be invalid to begin with. */
+static int take_new(struct hops *hops, struct hop *hop)
+{
+	int err = take_index(hops, &hop->index);
+
+	if (err < 0)
+		return err;
+	hop->record.seq = 1;
+	tp_table_set_next_hop_record(hops->table, hop->index, NULL);
+	publish(hops, hop);
+	return 0;
+}
+
 static struct hop *add(struct hops *hops, struct neighbour *neighbour, uint32_t mtu)
 {
 	struct hop *hop = calloc(1, sizeof(*hop));
 
-	if (!hop || take_index(hops, &hop->index) < 0) {
+	if (!hop)
+		return NULL;
+	hop->neighbour = neighbour;
+	hop->mtu = mtu;
+	if (!take_kept(hops, hop) && take_new(hops, hop) < 0) {
 		free(hop);
 		return NULL;
 	}
-	hop->neighbour = neighbour;
-	hop->mtu = mtu;
-	hop->record.seq = 1;
 	LIST_INSERT_HEAD(&neighbour->hops, hop, link);
-	/* publish() is silent when nothing changes: the record must be invalid to begin with. */
-	tp_table_set_next_hop_record(hops->table, hop->index, NULL);
-	publish(hops, hop);
 	return hop;
 }
 

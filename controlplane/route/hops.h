@@ -37,11 +37,18 @@ struct hops {
 	uint16_t fresh;                             /* the lowest index never used */
 	struct hops_rest resting[TP_NEXT_HOPS_MAX]; /* ring, in order of free_ns */
 	uint32_t resting_head, resting_count;
+	/* Valid since a former life, and nobody has taken it in this one. */
+	bool kept[TP_NEXT_HOPS_MAX];
 };
 
-/* It owns nothing but the hops taken: when all are released, nothing is left to free. */
+/*
+ * It owns nothing but the hops taken: when all are released, nothing is left to free. Records that
+ * are valid already stay so, for those who take the same; settle() ends the others.
+ */
 void hops_init(struct hops *hops, struct tp_table *table, struct netlink *netlink,
 	const struct links *links, const struct tp_hash_key *key);
+
+void hops_settle(struct hops *hops);
 
 /* To be released. NULL: no index free. */
 struct hop *hops_take(struct hops *hops, uint32_t ifindex, const struct tp_addr *ip, uint32_t mtu);

@@ -339,6 +339,12 @@ void route_free(struct route *route)
 	free(route);
 }
 
+void route_settle(struct route *route)
+{
+	if (route->follows)
+		hops_settle(&route->hops);
+}
+
 int route_fd(const struct route *route)
 {
 	return route->epoll;

@@ -27,6 +27,11 @@ struct route;
  */
 int route_new(struct tp_table *table, const uint32_t *ifindexes, size_t count, struct route **out);
 void route_free(struct route *route);
+/*
+ * Next hops that are valid when it begins are a former life's: who follows the same gets the same
+ * number, untouched. This ends those that nobody follows by now.
+ */
+void route_settle(struct route *route);
 
 /* Readable when there are changes; then call route_process(). */
 int route_fd(const struct route *route);

@@ -181,6 +181,11 @@ static int open_relay(void *context, struct alloc_relay *relay)
 	return 0;
 }
 
+static void extend_relay(void *context, struct alloc_relay *relay)
+{
+	flows_extend_relay(((struct udp_transport *)context)->flows, relay);
+}
+
 static void close_relay(void *context, struct alloc_relay *relay)
 {
 	struct udp_transport *transport = context;
@@ -233,6 +238,7 @@ struct turn_effects udp_transport_effects(struct udp_transport *transport)
 		.send_client = send_client,
 		.send_peer = send_peer,
 		.open_relay = open_relay,
+		.extend_relay = extend_relay,
 		.close_relay = close_relay,
 		.grant_permission = grant_permission,
 		.revoke_permission = revoke_permission,

@@ -129,7 +129,7 @@ static size_t preferred_pool(struct turn_server *s, const struct tp_addr *server
 	return s->turn_of_relay++;
 }
 
-static int open_relay(struct turn_server *s, struct alloc_relay *relay)
+int turn_open_relay(struct turn_server *s, struct alloc_relay *relay)
 {
 	const struct tp_addr *external = &s->settings.relays[relay->pool].external;
 	int r;
@@ -150,7 +150,7 @@ static int add_relay_of(struct turn_server *s, struct allocation *a, size_t pool
 		r = alloc_add_relay(a, (uint8_t)pool, w->port, ends, &relay);
 		if (r < 0)
 			return r;
-		r = open_relay(s, relay);
+		r = turn_open_relay(s, relay);
 		if (r < 0) {
 			alloc_delete_relay(relay);
 			alloc_unreserve(a);
@@ -189,7 +189,7 @@ static int add_relays(
 
 	if (w->token) {
 		r = alloc_redeem(a, w->token, ends, &relay);
-		return r < 0 ? r : open_relay(s, relay);
+		return r < 0 ? r : turn_open_relay(s, relay);
 	}
 	for (int family = 0; family < ALLOC_RELAYS; family++) {
 		if (!w->family[family])

@@ -20,7 +20,7 @@ static uint16_t read_be16(const uint8_t *bytes)
 	return (uint16_t)(bytes[0] << 8 | bytes[1]);
 }
 
-static bool is_channel(const struct turn_server *s, uint16_t number)
+bool turn_is_channel(const struct turn_server *s, uint16_t number)
 {
 	return number >= CHANNEL_MIN &&
 	       number <= (s->settings.rfc5766_channels ? CHANNEL_MAX_5766 : CHANNEL_MAX);
@@ -36,7 +36,7 @@ static enum stun_code read_binding(
 	if (!number.value || number.len != 4)
 		return STUN_BAD_REQUEST;
 	b->number = read_be16(number.value);
-	if (!is_channel(s, b->number))
+	if (!turn_is_channel(s, b->number))
 		return STUN_BAD_REQUEST;
 	code = turn_read_peer(s, req, peer, &b->peer, &b->relay);
 	if (code != STUN_OK)
@@ -110,7 +110,7 @@ void turn_on_channel_data(struct turn_server *s, uint64_t now_ns, const struct a
 	struct allocation *a;
 	size_t len;
 
-	if (packet->len < CHANNEL_HEAD_LEN || !is_channel(s, read_be16(packet->bytes)))
+	if (packet->len < CHANNEL_HEAD_LEN || !turn_is_channel(s, read_be16(packet->bytes)))
 		return;
 	len = read_be16(packet->bytes + 2);
 	if (len > packet->len - CHANNEL_HEAD_LEN)

@@ -32,6 +32,8 @@ struct turn_effects {
 
 	/* Binds relay->address and owns its port. -EADDRINUSE: try another port. */
 	int (*open_relay)(void *context, struct alloc_relay *relay);
+	/* It lives until another moment than it was opened with. */
+	void (*extend_relay)(void *context, struct alloc_relay *relay);
 	/* No packet of it is relayed once this returns. */
 	void (*close_relay)(void *context, struct alloc_relay *relay);
 

@@ -34,6 +34,7 @@ static void end_relays(struct turn_server *s, struct turn_request *req, const bo
 static void extend(struct turn_server *s, struct alloc_relay *relay, uint64_t ends_ns)
 {
 	alloc_extend_relay(relay, ends_ns);
+	s->effects.extend_relay(s->effects.context, relay);
 	for (struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next)
 		s->effects.grant_permission(s->effects.context, p);
 	for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next)

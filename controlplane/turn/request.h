@@ -70,6 +70,12 @@ enum stun_code turn_read_peer(const struct turn_server *s, const struct turn_req
 enum stun_code turn_peer_check(const struct turn_server *s, const struct alloc_relay *relay,
 	const struct tp_addr *peer, bool need_port, uint64_t now_ns);
 
+/* The socket and the flows of a relay that has its port. */
+int turn_open_relay(struct turn_server *s, struct alloc_relay *relay);
+
+/* Is it a channel's number here? */
+bool turn_is_channel(const struct turn_server *s, uint16_t number);
+
 /* A permission for the log, at level debug (RFC 8656, 21.3.2). */
 void turn_note_peer(const struct turn_request *req, const struct tp_addr *peer);
 

@@ -100,6 +100,7 @@ static int make_store(struct turn_server *s, uint64_t now_ns)
 		.allocations_per_user = s->settings.allocations_per_user,
 		.permissions_per_allocation = s->settings.permissions_per_allocation,
 		.channels_per_allocation = s->settings.channels_per_allocation,
+		.owner_key = s->settings.owner_key,
 	};
 
 	addresses = calloc(s->settings.relays_count, sizeof(*addresses));
@@ -206,10 +207,47 @@ static void send_answer(
 			(struct turn_marks){0});
 }
 
+/*
+ * Of a restored allocation nobody's key is known, only whether a name is its owner's: then the name
+ * is held, in full, so that it counts as it did when the allocation was made (REST-7).
+ */
+static const struct auth_identity *held_by(
+	const struct turn_request *req, struct auth_identity *room)
+{
+	const struct allocation *a = req->allocation;
+	struct stun_attribute name;
+
+	if (!a || a->identity->key_len > 0)
+		return a ? a->identity : NULL;
+	name = stun_find(&req->message, STUN_ATTR_USERNAME);
+	if (!name.value || name.len > AUTH_USERNAME_MAX ||
+		!alloc_is_owned_by(a, (const char *)name.value, name.len))
+		return NULL;
+	*room = (struct auth_identity){
+		.username_len = name.len,
+		.time_limited = a->identity->time_limited,
+	};
+	memcpy(room->username, name.value, name.len);
+	return room;
+}
+
+/* The allocation on this 5-tuple is somebody's: this one's? */
+static bool is_owner(const struct turn_request *req)
+{
+	struct allocation *a = req->allocation;
+
+	if (!alloc_is_owned_by(a, req->identity.username, req->identity.username_len))
+		return false;
+	if (a->identity->key_len == 0)
+		alloc_prove(a, &req->identity);
+	return true;
+}
+
 static enum stun_code handle(struct turn_server *s, const struct method *method,
 	struct turn_request *req, struct stun_writer *answer)
 {
-	const struct auth_identity *held = req->allocation ? req->allocation->identity : NULL;
+	struct auth_identity room;
+	const struct auth_identity *held = held_by(req, &room);
 	enum stun_code code = STUN_OK;
 
 	if (!method->is_open)
@@ -222,7 +260,7 @@ static enum stun_code handle(struct turn_server *s, const struct method *method,
 	if (!method->is_open && !method->makes_allocation) {
 		if (!req->allocation)
 			return STUN_ALLOCATION_MISMATCH;
-		if (!auth_same_user(&req->identity, held))
+		if (!is_owner(req))
 			return STUN_WRONG_CREDENTIALS;
 	}
 	return method->handle(s, req, answer);

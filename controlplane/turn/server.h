@@ -26,6 +26,7 @@ struct turn_settings {
 	uint64_t lifetime_default_ns, lifetime_max_ns;
 	uint64_t permission_lifetime_ns, channel_lifetime_ns;
 	bool rfc5766_channels;
+	struct tp_hash_key owner_key; /* see alloc_settings */
 };
 
 struct turn_server;
@@ -67,6 +68,33 @@ void turn_server_icmp(struct turn_server *server, uint64_t now_ns, struct alloc_
 /* Expires what is due; next() says when to call again (UINT64_MAX: no need). */
 void turn_server_advance(struct turn_server *server, uint64_t now_ns);
 uint64_t turn_server_next(const struct turn_server *server);
+
+/*
+ * What a former life has granted, before the first packet: an allocation with those of its relays
+ * that still fit the settings, opened; then permissions and channels by relayed address, first all
+ * permissions, since what the peers send depends on them. A call that refuses has done nothing:
+ * -errno of alloc_restore() or alloc_restore_relay(), or of the effect; -ENOENT: no such
+ * allocation; -ETIME: over; -EACCES: the policy forbids it; -ENOSPC: a limit.
+ */
+struct turn_kept_relay {
+	struct tp_addr address; /* family 0: none */
+	uint64_t expires_ns;
+};
+int turn_server_restore(struct turn_server *server, const struct alloc_restored *from,
+	const struct turn_kept_relay relays[ALLOC_RELAYS], uint64_t now_ns);
+
+struct turn_kept_grant {
+	uint32_t allocation;
+	struct tp_addr relay, peer;
+	uint64_t expires_ns;
+	struct tp_addr client, server; /* the two ends of its 5-tuple */
+	uint16_t channel;              /* 0: a permission */
+};
+int turn_server_restore_permission(
+	struct turn_server *server, const struct turn_kept_grant *grant, uint64_t now_ns);
+/* One that is there already is left as it is. */
+int turn_server_restore_channel(
+	struct turn_server *server, const struct turn_kept_grant *grant, uint64_t now_ns);
 
 /* Looking in from outside (control socket). */
 struct allocation *turn_server_allocations(struct turn_server *server); /* uthash head, by_id */

@@ -120,6 +120,14 @@ static int open_relay(void *context, struct alloc_relay *relay)
 	return 0;
 }
 
+static void extend_relay(void *context, struct alloc_relay *relay)
+{
+	struct world *w = context;
+
+	MUST(place_of(w, &relay->address) != SIZE_MAX);
+	flows_extend_relay(w->flows, relay);
+}
+
 static void close_relay(void *context, struct alloc_relay *relay)
 {
 	struct world *w = context;
@@ -251,8 +259,9 @@ static bool police(void *context, const struct allocation *allocation,
 
 void world_begin(struct world *w, uint8_t choice)
 {
-	const struct turn_effects effects = {w, send_client, send_peer, open_relay, close_relay,
-		grant_permission, revoke_permission, grant_channel, revoke_channel, police};
+	const struct turn_effects effects = {w, send_client, send_peer, open_relay, extend_relay,
+		close_relay, grant_permission, revoke_permission, grant_channel, revoke_channel,
+		police};
 	char error[128];
 
 	memset(w, 0, sizeof(*w));

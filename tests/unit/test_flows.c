@@ -403,6 +403,7 @@ static uint32_t lifetime_of(const struct world *w, enum tp_flow_kind kind)
 static void extend(struct world *w, struct alloc_relay *relay, uint32_t lifetime_s)
 {
 	alloc_extend_relay(relay, w->now_ns + lifetime_s * SECOND);
+	flows_extend_relay(w->flows, relay);
 	for (struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next)
 		flows_grant_permission(w->flows, p);
 	for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next)

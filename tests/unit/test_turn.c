@@ -290,6 +290,89 @@ static void other_users_touch_nothing(void **state) /* N12 */
 	world_end();
 }
 
+/* Kills the server; the next one has nothing but what a note has of the allocation on c's 5-tuple.
+ */
+static void restart_with(const struct client *c, uint64_t lives_s)
+{
+	const struct allocation *a = allocation_of(c);
+	struct alloc_restored from = {
+		.id = a->id, .tuple = a->tuple, .owner = a->owner, .name = "al", .name_len = 2};
+	struct turn_kept_relay relays[ALLOC_RELAYS] = {
+		{a->relays[ALLOC_RELAY_V4]->address, a->relays[ALLOC_RELAY_V4]->expires_ns}};
+	struct turn_kept_grant grant = {
+		.allocation = a->id,
+		.relay = relays[0].address,
+		.peer = addr(P1),
+		.expires_ns = w.now.mono_ns + lives_s * TP_NS_PER_S,
+		.client = a->tuple.client,
+		.server = a->tuple.server,
+	};
+
+	world_end();
+	world_begin(V4, usual);
+	assert_int_equal(turn_server_restore(w.server, &from, relays, w.now.mono_ns), 0);
+	assert_int_equal(turn_server_restore(w.server, &from, relays, w.now.mono_ns), -EEXIST);
+	assert_int_equal(turn_server_restore_permission(w.server, &grant, w.now.mono_ns), 0);
+	grant.allocation++;
+	assert_int_equal(turn_server_restore_permission(w.server, &grant, w.now.mono_ns), -ENOENT);
+	grant.allocation--;
+	grant.channel = 0x4000;
+	assert_int_equal(turn_server_restore_channel(w.server, &grant, w.now.mono_ns), 0);
+	grant.peer = addr("8.8.9.1:1"); /* not by this policy */
+	grant.channel = 0x4001;
+	assert_int_equal(turn_server_restore_channel(w.server, &grant, w.now.mono_ns), -EACCES);
+	grant.expires_ns = w.now.mono_ns;
+	assert_int_equal(turn_server_restore_channel(w.server, &grant, w.now.mono_ns), -ETIME);
+	assert_int_equal(w.book.permissions, 1);
+	assert_int_equal(w.book.channels, 1);
+}
+
+/* Of an allocation that is restored nothing but a hash says whose it is. */
+static void a_restored_allocation_is_its_owners(void **state) /* N12 */
+{
+	struct client owner = client(1000, "alice"), thief = client(1000, "bob");
+
+	(void)state;
+	world_begin(V4, usual);
+	allocate(&owner);
+	restart_with(&owner, 100);
+	WANT("data needs no credentials", send_to(&owner, P1), true);
+	WANT("N12 Refresh", refresh(&thief, DELETE), 441);
+	WANT("N12 CreatePermission", permit(&thief, P1), 441);
+	WANT("437", ask(&thief, STUN_METHOD_ALLOCATE, ATTRS(UDP)), 437);
+	WANT("437", ask(&owner, STUN_METHOD_ALLOCATE, ATTRS(UDP)), 437);
+	assert_int_equal(allocation_of(&owner)->identity->key_len, 0);
+	assert_string_equal(allocation_of(&owner)->identity->username, "al");
+	WANT("the owner", refresh(&owner, NO_ATTRS), 0);
+	assert_string_equal(allocation_of(&owner)->identity->username, "alice");
+	assert_int_equal(w.book.extended, 1);
+	WANT("N12 Refresh", refresh(&thief, DELETE), 441);
+	WANT("the same channel", bind_channel(&owner, 0x4000, P1), 0);
+	WANT("another peer", bind_channel(&owner, 0x4000, "8.8.8.8:1"), 400);
+	WANT("the end", refresh(&owner, DELETE), 0);
+	assert_int_equal(turn_server_count(w.server), 0);
+	world_end();
+}
+
+/* It ends when it would have ended, with nobody having asked. */
+static void a_restored_allocation_ends(void **state)
+{
+	struct client owner = client(1000, "alice");
+
+	(void)state;
+	world_begin(V4, usual);
+	allocate(&owner);
+	restart_with(&owner, 100);
+	pass(99);
+	assert_int_equal(w.book.channels, 1);
+	pass(2);
+	assert_int_equal(w.book.channels, 0);
+	assert_int_equal(w.book.permissions, 0);
+	pass(500);
+	assert_int_equal(turn_server_count(w.server), 0);
+	world_end();
+}
+
 static void retransmissions(void **state)
 {
 	struct client c = client(1000, "alice");
@@ -652,6 +735,8 @@ int main(void)
 		cmocka_unit_test(an_address_error_says_which_family_and_why),
 		cmocka_unit_test(one_allocation_for_each_5_tuple),
 		cmocka_unit_test(other_users_touch_nothing),
+		cmocka_unit_test(a_restored_allocation_is_its_owners),
+		cmocka_unit_test(a_restored_allocation_ends),
 		cmocka_unit_test(retransmissions),
 		cmocka_unit_test(a_late_duplicate_makes_nothing),
 		cmocka_unit_test(quotas),

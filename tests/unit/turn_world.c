@@ -66,6 +66,12 @@ static int open_relay(void *context, struct alloc_relay *relay)
 	return 0;
 }
 
+static void extend_relay(void *context, struct alloc_relay *relay)
+{
+	assert_true(relay->open);
+	((struct notebook *)context)->extended++;
+}
+
 static void close_relay(void *context, struct alloc_relay *relay)
 {
 	assert_null(relay->channels);
@@ -133,8 +139,8 @@ void world_begin(int families, struct turn_settings settings)
 		.users_count = 2,
 		.nonce_lifetime_ns = 600 * TP_NS_PER_S};
 	const struct turn_effects effects = {&w.book, send_client, send_peer, open_relay,
-		close_relay, grant_permission, revoke_permission, grant_channel, revoke_channel,
-		police};
+		extend_relay, close_relay, grant_permission, revoke_permission, grant_channel,
+		revoke_channel, police};
 	struct turn_relay_address relays[2] = {0};
 	char error[128];
 

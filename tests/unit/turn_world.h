@@ -27,7 +27,8 @@
 	} while (0)
 
 struct notebook {
-	uint8_t client[2048]; /* the last message to a client */
+	unsigned int extended; /* relays that live on */
+	uint8_t client[2048];  /* the last message to a client */
 	size_t client_len;
 	struct turn_marks client_marks;
 	struct alloc_tuple client_to;
