@@ -2,6 +2,7 @@
  * turnpiked: the control plane. The order of start() is the design: everything that needs rights is
  * opened, then the rights are given up, and only then the first byte from the network is read.
  */
+#include "adopt.h"
 #include "engines.h"
 
 #include "base/cleanup.h"
@@ -46,6 +47,8 @@ struct turnpike {
 	struct control *control;
 	struct event *engine_event, *route_event, *second_event;
 	struct event *signal_events[SIGNALS];
+	bool adopted;        /* the tables are a killed predecessor's */
+	uint32_t torn_flows; /* of those: what it left half done */
 	uint64_t started_ns;
 	char pin_dir[64];
 };
@@ -69,11 +72,22 @@ static void name_pins(struct turnpike *t)
 			(unsigned long long)tp_siphash(&key, socket, strlen(socket)));
 }
 
+/* New, or those of a predecessor that was killed. */
+static int open_table(struct turnpike *t)
+{
+	const struct tp_memory *memory = t->engine.ops->memory(t->engine.engine);
+	uint16_t channel_max = t->config->turn.rfc5766_channels ? 0x7ffe : 0x4fff;
+
+	t->adopted = tp_memory_is_kept(memory);
+	if (t->adopted)
+		return tp_table_adopt(memory, channel_max, &t->torn_flows, &t->table);
+	return tp_table_create(memory, channel_max, &t->table);
+}
+
 /* The engine's programs and the tables in its memory. */
 static int start_dataplane(struct turnpike *t, const struct tp_privileges_target *target)
 {
 	struct tp_engine_options options = t->config->engine_options;
-	uint16_t channel_max = t->config->turn.rfc5766_channels ? 0x7ffe : 0x4fff;
 	int err;
 
 	name_pins(t);
@@ -88,7 +102,7 @@ static int start_dataplane(struct turnpike *t, const struct tp_privileges_target
 		tp_error("the data plane cannot start: %s", t->engine.reason);
 		return err;
 	}
-	err = tp_table_create(t->engine.ops->memory(t->engine.engine), channel_max, &t->table);
+	err = open_table(t);
 	return err < 0 ? fail("flow tables", err) : 0;
 }
 
@@ -189,9 +203,26 @@ static int start_server(struct turnpike *t)
 		return fail("authentication", err);
 	config_forget_credentials(t->config);
 	t->effects = udp_transport_effects(t->transport);
+	t->config->turn.owner_key = tp_table_owner_key(t->table);
 	err = turn_server_new(
 		&t->config->turn, t->auth, t->policy, &t->effects, tp_clock_now_ns(), &t->server);
 	return err < 0 ? fail("TURN server", err) : 0;
+}
+
+/* What the predecessor granted is granted on; nothing has been read from the network yet. */
+static int start_adoption(struct turnpike *t)
+{
+	struct adopt_report report;
+	int err = t->adopted ? adopt(t->table, t->flows, t->server, tp_clock_now_ns(), &report) : 0;
+
+	if (err < 0)
+		return fail("adoption", err);
+	if (!t->adopted)
+		return 0;
+	report.dropped_flows += t->torn_flows;
+	tp_info("adopted %u allocations and %u flows; dropped %u and %u", report.allocations,
+		report.flows, report.dropped_allocations, report.dropped_flows);
+	return 0;
 }
 
 static int start_control(struct turnpike *t)
@@ -370,6 +401,8 @@ static int start(struct turnpike *t)
 	}
 	if (!err)
 		err = start_server(t);
+	if (!err)
+		err = start_adoption(t);
 	if (!err)
 		err = start_events(t);
 	return err ? err : serve(t);
