@@ -88,6 +88,9 @@ static int connect_as_owner(struct dataplane *d, char reason[TP_REASON_SIZE])
 	setfsuid(d->target.uid);
 	err = tp_link_connect(d->options->link_path, d->target.uid, &d->link, reason);
 	setfsuid(geteuid());
+	/* For a moment after it was made it is the one's who has started turnpiked. */
+	if (err == -EACCES)
+		err = tp_link_connect(d->options->link_path, d->target.uid, &d->link, reason);
 	return err;
 }
 
