@@ -69,6 +69,8 @@ struct tp_engine_ops {
 	int (*start)(const struct tp_engine_options *options, struct tp_engine **out,
 		char reason[TP_REASON_SIZE]);
 
+	/* Zeroed; or what a killed predecessor has left (tp_memory_is_kept()), and readers go on.
+	 */
 	struct tp_memory *(*memory)(struct tp_engine *engine);
 
 	/* Index i of the list = tp_next_hop.interface; returns how many there are. */

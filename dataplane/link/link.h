@@ -11,7 +11,7 @@
  *   dataplane -> STATE    its interfaces again, when one was lost or is back
  *
  * The tables outlive each process alone: a restarted turnpiked takes back the memory that the
- * workers have mapped (and clears it before use); restarted workers get it from turnpiked. When a
+ * workers have mapped, and adopts what is in it; restarted workers get it from turnpiked. When a
  * restarted turnpiked needs tables of another shape, the workers cannot follow without privileges:
  * turnpike-dataplane says so and exits with 1, for its supervisor to start it anew.
  *

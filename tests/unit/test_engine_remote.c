@@ -264,6 +264,52 @@ static void test_link_lost_and_found(void **state)
 	ops->stop(engine);
 }
 
+/* What a killed turnpiked left is handed on as it is, once no worker holds what it has seen. */
+static void check_turnpiked_killed(const struct tp_engine_ops *ops)
+{
+	struct fake f = fake_of(ops->name), again = fake_of(ops->name);
+	struct tp_worker_counters *workers;
+	char reason[TP_REASON_SIZE];
+	struct tp_addr local;
+	struct tp_engine *engine;
+	struct tp_table *table;
+	uint64_t gate;
+	uint8_t index;
+
+	begin(&f);
+	engine = start(ops, 64, reason);
+	end(&f);
+	assert_int_equal(tp_table_create(ops->memory(engine), 0x4fff, &table), 0);
+	assert_int_equal(tp_addr_parse_ip("192.0.2.1", &local), 0);
+	assert_int_equal(tp_table_add_local(table, &local, &index), 0);
+	gate = config_in(&f.tables)->gate;
+	assert_int_not_equal(gate, 0);
+	tp_table_destroy(table);
+	ops->stop(engine);
+	close(f.fd);
+	workers = f.tables.memory.regions[TP_REGION_WORKERS];
+	workers[1].epoch = 8;
+
+	again.held = &f.tables;
+	begin(&again);
+	engine = start(ops, 64, reason);
+	end(&again);
+	assert_int_equal(again.answer, -EALREADY);
+	assert_true(tp_memory_is_kept(ops->memory(engine)));
+	assert_int_equal(config_in(&f.tables)->gate, gate);
+	assert_int_equal(config_in(&f.tables)->locals, 1);
+	ops->stop(engine);
+	close(again.fd);
+	tp_tables_close(&f.tables);
+}
+
+static void test_turnpiked_killed(void **state)
+{
+	check_turnpiked_killed(&tp_engine_dpdk);
+	if (have_maps())
+		check_turnpiked_killed(&tp_engine_afxdp);
+}
+
 static void check_turnpiked_restart(const struct tp_engine_ops *ops)
 {
 	struct fake f = fake_of(ops->name), again = fake_of(ops->name);
@@ -482,6 +528,7 @@ int main(void)
 		cmocka_unit_test(test_afxdp_has_maps),
 		cmocka_unit_test(test_loss_and_return),
 		cmocka_unit_test(test_link_lost_and_found),
+		cmocka_unit_test(test_turnpiked_killed),
 		cmocka_unit_test(test_turnpiked_restarts),
 		cmocka_unit_test(test_tables_that_do_not_fit),
 		cmocka_unit_test(test_refused_while_waiting),

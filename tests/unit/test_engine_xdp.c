@@ -324,6 +324,7 @@ static void live_until_killed(int ready, bool elsewhere)
 		_exit(1);
 	if (tp_table_create(tp_engine_xdp.memory(engine), 0x4fff, &table) != 0)
 		_exit(1);
+	tp_table_set_next_hop_record(table, 1, &(struct tp_next_hop){.mtu = 1500});
 	if (write(ready, "x", 1) != 1)
 		_exit(1);
 	for (;;)
@@ -411,6 +412,47 @@ static void test_take_over_in_another_mode(void **state)
 	options.xdp_mode = TP_XDP_GENERIC;
 	engine = must_start(&options);
 	assert_string_equal(reason, "generic XDP on tpa, tpc");
+	tp_engine_xdp.stop(engine);
+	assert_nothing_left();
+}
+
+/* An engine after a killed one: its tables hold what the other's held, and which they are. */
+static struct tp_next_hop *start_after(
+	const struct tp_engine_options *options, struct tp_engine **engine, bool *kept)
+{
+	struct tp_memory *memory;
+
+	close(leave_a_dead_predecessor(false));
+	*engine = must_start(options);
+	memory = tp_engine_xdp.memory(*engine);
+	*kept = tp_memory_is_kept(memory);
+	return memory->regions[TP_REGION_NEXT_HOPS];
+}
+
+/* The tables of the same shape are gone on with; next hops where interfaces have their places. */
+static void test_tables_outlive_their_owner(void **state)
+{
+	static const char *const swapped[] = {"tpc", "tpa"};
+	struct tp_engine_options options = options_for(both, 2);
+	struct tp_next_hop *hops;
+	struct tp_engine *engine;
+	bool kept;
+
+	hops = start_after(&options, &engine, &kept);
+	assert_true(kept && hops[1].seq == 2);
+	tp_engine_xdp.stop(engine);
+	assert_nothing_left();
+
+	options.interfaces = swapped;
+	hops = start_after(&options, &engine, &kept);
+	assert_true(kept && hops[1].seq == 3);
+	tp_engine_xdp.stop(engine);
+	assert_nothing_left();
+
+	options = options_for(both, 2);
+	options.flows *= 2;
+	hops = start_after(&options, &engine, &kept);
+	assert_true(!kept && hops[1].seq == 0);
 	tp_engine_xdp.stop(engine);
 	assert_nothing_left();
 }
@@ -661,6 +703,7 @@ int main(void)
 		cmocka_unit_test(test_mode_in_the_kernels_words),
 		cmocka_unit_test(test_loss_is_told_once),
 		cmocka_unit_test(test_take_over_without_a_gap),
+		cmocka_unit_test(test_tables_outlive_their_owner),
 		cmocka_unit_test(test_take_over_in_another_mode),
 		cmocka_unit_test(test_take_over_with_few_rights),
 		cmocka_unit_test(test_clear),

@@ -66,13 +66,19 @@ static bool fits(const struct tp_engine *engine, const struct tp_tables *offered
 	       a->regions[TP_REGION_POLICERS].count == b->regions[TP_REGION_POLICERS].count;
 }
 
-/* Memory that the workers have mapped: they go on with it, out of tables that are empty again. */
+/*
+ * Memory that the workers have mapped: they go on with it. What a killed predecessor left in it is
+ * adopted by whoever asks for memory(), and relayed meanwhile; what is no table of this layout is
+ * emptied.
+ */
 static int take_back(struct tp_engine *engine, struct tp_tables *offered)
 {
 	int err = fits(engine, offered) ? tp_tables_map(offered) : -EINVAL;
 
 	if (!err)
-		err = tp_memory_reclaim(&offered->memory, RECLAIM_NS);
+		err = tp_memory_is_kept(&offered->memory)
+			      ? tp_memory_await(&offered->memory, RECLAIM_NS)
+			      : tp_memory_reclaim(&offered->memory, RECLAIM_NS);
 	if (err)
 		return err;
 	engine->tables = *offered;

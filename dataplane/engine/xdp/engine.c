@@ -117,18 +117,27 @@ static int prepare(struct tp_engine *engine, const struct tp_engine_options *opt
 	err = xdp_query_open(&engine->query);
 	if (err)
 		return xdp_refuse(reason, err, "no netlink socket: %s", strerror(-err));
-	err = xdp_program_load(engine, &shape, reason);
+	err = xdp_program_open(engine, &shape, reason);
+	if (!err)
+		err = xdp_pins_lock(&engine->pins, options->pin_dir, options->owner_uid, reason);
 	if (err)
 		return err;
-	err = xdp_pins_lock(&engine->pins, options->pin_dir, options->owner_uid, reason);
-	if (err)
-		return err;
-	err = xdp_pins_inspect(engine, reason);
+	engine->reuses_tables = xdp_pins_reuse_tables(engine);
+	err = xdp_program_load(engine, reason);
+	if (!err)
+		err = xdp_pins_inspect(engine, reason);
 	for (size_t i = 0; !err && i < engine->interfaces_count; i++)
 		err = xdp_inspect_interface(engine, &engine->interfaces[i], reason);
 	if (err)
 		return err;
 	return xdp_program_set_interfaces(engine, reason);
+}
+
+/* Next hops name interfaces by their places: in other places they would lead elsewhere. */
+static void mind_places(struct tp_engine *engine)
+{
+	if (engine->reuses_tables && !xdp_pins_same_interfaces(engine))
+		tp_memory_forget_next_hops(&engine->memory);
 }
 
 static void stop(struct tp_engine *engine)
@@ -156,6 +165,7 @@ static int start(const struct tp_engine_options *options, struct tp_engine **out
 		free_engine(engine);
 		return err;
 	}
+	mind_places(engine);
 	err = attach_all(engine, options->xdp_mode, reason);
 	if (!err)
 		err = xdp_pins_write(engine, options->owner_uid, reason);

@@ -190,6 +190,70 @@ static bool config_is_ours(const struct tp_engine *engine)
 	       config.layout == tp_layout_hash();
 }
 
+/* As inspect() will ask of it, and of the size that we want. */
+static int open_table(const struct tp_engine *engine, int region, const struct bpf_map *ours)
+{
+	const struct tp_region_shape *shape = &engine->memory.shape.regions[region];
+	TP_AUTO_CLOSE int fd = open_pin(&engine->pins, shape->name);
+	struct bpf_map_info left;
+
+	if (fd < 0 || !read_map_info(fd, &left) || left.type != bpf_map__type(ours) ||
+		left.key_size != sizeof(uint32_t) || left.value_size != shape->element_size ||
+		left.max_entries != shape->count || left.map_flags != bpf_map__map_flags(ours) ||
+		strncmp(left.name, bpf_map__name(ours), sizeof(left.name) - 1) != 0)
+		return -ENOENT;
+	return TP_TAKE_FD(fd);
+}
+
+static bool config_is_in_use(const struct tp_engine *engine)
+{
+	TP_AUTO_CLOSE int fd = open_pin(&engine->pins, "config");
+	struct tp_config config = {0};
+	uint32_t key = 0;
+
+	return fd >= 0 && bpf_map_lookup_elem(fd, &key, &config) == 0 && config.magic != 0 &&
+	       config_is_ours(engine);
+}
+
+bool xdp_pins_reuse_tables(struct tp_engine *engine)
+{
+	int fds[TP_REGIONS], count = 0;
+	bool fit = config_is_in_use(engine);
+
+	for (; fit && count < TP_REGIONS; count++) {
+		const char *name = engine->memory.shape.regions[count].name;
+
+		fds[count] = open_table(engine, count, xdp_program_map(engine->program, name));
+		if (fds[count] < 0)
+			fit = false;
+	}
+	for (int i = 0; i < count; i++) {
+		const char *name = engine->memory.shape.regions[i].name;
+
+		if (fit && bpf_map__reuse_fd(xdp_program_map(engine->program, name), fds[i]) != 0)
+			fit = false;
+		tp_cleanup_close(&fds[i]);
+	}
+	return fit;
+}
+
+bool xdp_pins_same_interfaces(const struct tp_engine *engine)
+{
+	TP_AUTO_CLOSE int fd = open_pin(&engine->pins, "interfaces");
+
+	for (uint32_t i = 0; i < TP_INTERFACES_MAX; i++) {
+		uint32_t is = 0;
+		uint32_t should =
+			i < engine->interfaces_count ? engine->interfaces[i].is.ifindex : 0;
+
+		if (bpf_map_lookup_elem(fd, &i, &is) != 0)
+			is = 0;
+		if (is != should)
+			return false;
+	}
+	return true;
+}
+
 static bool program_is_ours(int fd)
 {
 	struct bpf_prog_info info = {0};

@@ -48,12 +48,11 @@ static size_t region_size(const struct tp_region_shape *region)
 }
 
 /* Pages are touched when they are used: a table for many flows costs nothing before. */
-static int map_regions(struct tp_engine *engine, const struct tp_shape *shape)
+static int map_regions(struct tp_engine *engine)
 {
-	engine->memory.shape = *shape;
 	engine->memory.kind = "maps";
 	for (int i = 0; i < TP_REGIONS; i++) {
-		const struct tp_region_shape *region = &shape->regions[i];
+		const struct tp_region_shape *region = &engine->memory.shape.regions[i];
 		int fd = bpf_map__fd(xdp_program_map(engine->program, region->name));
 		void *p =
 			mmap(NULL, region_size(region), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -65,24 +64,31 @@ static int map_regions(struct tp_engine *engine, const struct tp_shape *shape)
 	return 0;
 }
 
-int xdp_program_load(
+int xdp_program_open(
 	struct tp_engine *engine, const struct tp_shape *shape, char reason[TP_REASON_SIZE])
 {
-	TP_AUTO_FREE char *log = calloc(1, VERIFIER_LOG_SIZE);
-	struct bpf_object_open_opts options = {
-		.sz = sizeof(options), .kernel_log_buf = log, .kernel_log_size = VERIFIER_LOG_SIZE};
+	struct bpf_object_open_opts options = {.sz = sizeof(options)};
 	int err;
 
-	if (!log)
-		return xdp_refuse(reason, -ENOMEM, "out of memory");
+	engine->memory.shape = *shape;
 	engine->program = turnpike_bpf__open_opts(&options);
 	if (!engine->program)
 		return xdp_refuse(
 			reason, -errno, "the BPF program cannot be opened: %s", strerror(errno));
 	err = set_sizes(engine->program, shape);
-	if (err)
-		return xdp_refuse(reason, err, "the BPF program was built for other tables");
+	return err ? xdp_refuse(reason, err, "the BPF program was built for other tables") : 0;
+}
+
+int xdp_program_load(struct tp_engine *engine, char reason[TP_REASON_SIZE])
+{
+	TP_AUTO_FREE char *log = calloc(1, VERIFIER_LOG_SIZE);
+	int err;
+
+	if (!log)
+		return xdp_refuse(reason, -ENOMEM, "out of memory");
+	bpf_program__set_log_buf(engine->program->progs.turnpike, log, VERIFIER_LOG_SIZE);
 	err = turnpike_bpf__load(engine->program);
+	bpf_program__set_log_buf(engine->program->progs.turnpike, NULL, 0);
 	if (err == -EPERM)
 		return xdp_refuse(reason, err,
 			"loading needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
@@ -91,7 +97,7 @@ int xdp_program_load(
 		return xdp_refuse(reason, err, "the kernel refuses the BPF program: %s (%s)",
 			strerror(-err), xdp_last_words(log));
 	}
-	err = map_regions(engine, shape);
+	err = map_regions(engine);
 	if (err)
 		return xdp_refuse(reason, err, "the tables cannot be mapped: %s", strerror(-err));
 	engine->program_id = xdp_program_id(xdp_program_fd(engine));

@@ -30,12 +30,17 @@ struct tp_engine {
 	struct xdp_interface interfaces[TP_INTERFACES_MAX];
 	size_t interfaces_count;
 	struct xdp_pins pins;
+	bool reuses_tables; /* a predecessor's: its program goes on with them */
 	struct xdp_query query;
 };
 
-/* program.c: sizes, loads and maps the program; the tables are zeroed. Undone by _close(). */
-int xdp_program_load(
+/*
+ * program.c: open: sizes the program and its maps. load: into the kernel, and maps the tables,
+ * which are zeroed unless a predecessor's were taken for them in between. Undone by _close().
+ */
+int xdp_program_open(
 	struct tp_engine *engine, const struct tp_shape *shape, char reason[TP_REASON_SIZE]);
+int xdp_program_load(struct tp_engine *engine, char reason[TP_REASON_SIZE]);
 int xdp_program_fd(const struct tp_engine *engine);
 
 /* A table's map by the table's name: that is its own name, or its section's (turnpike.bpf.c). */
@@ -53,6 +58,13 @@ void xdp_program_unmap(struct tp_engine *engine);
 int xdp_pins_lock(
 	struct xdp_pins *pins, const char *path, uint32_t owner_uid, char reason[TP_REASON_SIZE]);
 int xdp_pins_inspect(struct tp_engine *engine, char reason[TP_REASON_SIZE]);
+/*
+ * Before the program is loaded: gives it the tables of a predecessor, if all of them are there,
+ * ours, of the same shape and in use. False: it gets new ones.
+ */
+bool xdp_pins_reuse_tables(struct tp_engine *engine);
+/* Has the predecessor's program the same interfaces in the same places? */
+bool xdp_pins_same_interfaces(const struct tp_engine *engine);
 int xdp_pins_write(struct tp_engine *engine, uint32_t owner_uid, char reason[TP_REASON_SIZE]);
 /* Ends and removes what a predecessor left, of whatever version; -EEXIST: some of it is not ours,
  * and still there. */
