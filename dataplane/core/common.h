@@ -73,15 +73,10 @@ static TP_INLINE bool tp_parse_common(const struct tp_packet *pkt, struct tp_hea
 	return tp_is_common_ip(in) && tp_is_common_len(in);
 }
 
-/* A client's Send indication (RFC 8656, 11.2): its flow says only that it is a client. */
-static TP_INLINE bool tp_ask_send(const struct tp_packet *pkt, const struct tp_headers *in,
-	uint32_t local, struct tp_asked *out)
+/* A Send indication (RFC 8656, 11.2) whose lengths agree. */
+static TP_COLD bool tp_is_common_send(const uint8_t *message, const uint8_t *end, uint32_t len)
 {
-	const uint8_t *message = in->udp + TP_UDP_LEN;
-	uint32_t len = (uint32_t)in->udp_len - TP_UDP_LEN;
-
-	out->key = tp_key_of(in, local, TP_FLOW_CLIENT, (tp_be16){0});
-	return message + TP_STUN_LEN <= pkt->end && tp_is_send(tp_get64(message)) &&
+	return message + TP_STUN_LEN <= end && tp_is_send(tp_get64(message)) &&
 	       tp_is_stun_len(message, len);
 }
 
@@ -100,7 +95,9 @@ static TP_INLINE bool tp_ask_common(const struct tp_packet *pkt, const struct tp
 	if (TP_LIKELY(state == TP_PORT_LISTENER && (header & 0xc0) == 0x40 &&
 		      header >> 16 == tp_to_be16(out->data_len).be))
 		return true;
-	return state == TP_PORT_LISTENER && tp_ask_send(pkt, in, local, out);
+	out->key = tp_key_of(in, local, TP_FLOW_CLIENT, (tp_be16){0});
+	return state == TP_PORT_LISTENER && tp_is_common_send(in->udp + TP_UDP_LEN, pkt->end,
+						    (uint32_t)in->udp_len - TP_UDP_LEN);
 }
 
 /* True: a common packet, as far as can be said without its flow. */
