@@ -393,7 +393,8 @@ static int take_number(struct flows *flows, struct client_flows *f, struct alloc
 	return tp_table_keep(flows->table, f->number->number, &note);
 }
 
-static int begin_client(struct flows *flows, struct allocation *allocation)
+static int begin_client(
+	struct flows *flows, struct allocation *allocation, struct client_flows **out)
 {
 	TP_AUTO_FREE struct client_flows *f = calloc(1, sizeof(*f));
 	int err = f ? take_number(flows, f, allocation) : -ENOMEM;
@@ -407,8 +408,8 @@ static int begin_client(struct flows *flows, struct allocation *allocation)
 	f->record.client = allocation;
 	f->user.changed = on_client_hop;
 	LIST_INSERT_HEAD(&flows->clients, f, link);
-	allocation->flows = f;
-	place(&TP_TAKE(f)->record);
+	*out = allocation->flows = TP_TAKE(f);
+	place(&(*out)->record);
 	return 0;
 }
 
@@ -430,16 +431,15 @@ static void end_client(struct client_flows *f)
 int flows_open_relay(struct flows *flows, struct alloc_relay *relay)
 {
 	struct allocation *allocation = relay->allocation;
-	struct client_flows *client;
+	struct client_flows *client = allocation->flows;
 	int err = own_port(flows, &relay->address, TP_PORT_RELAY);
 
-	if (!err && !allocation->flows)
-		err = begin_client(flows, allocation);
-	if (err < 0) {
+	if (!err && !client)
+		err = begin_client(flows, allocation, &client);
+	if (err) {
 		disown_port(flows, &relay->address);
 		return err;
 	}
-	client = allocation->flows;
 	client->relays++;
 	keep_relay(client, relay, true);
 	tell_relay(client, relay, true);
