@@ -24,6 +24,8 @@ KIND = os.environ.get("TURNPIKE_SERVER", "turnpiked")
 ENGINES = "socket"
 if KIND == "turnpiked":
     ENGINES = os.environ.get("TURNPIKE_ENGINES", "socket,xdp,afxdp,dpdk")
+# Of a run in shares: this one has the tests that need none of the engines, or leaves them to another.
+SHARE = os.environ.get("TURNPIKE_SHARE", "")
 
 
 def pytest_configure(config):
@@ -51,13 +53,19 @@ def changes_of(item):
     return changes
 
 
+def engine_of(item):
+    return item.callspec.params.get("engine", "") if hasattr(item, "callspec") else ""
+
+
 def pytest_collection_modifyitems(items):
     def order(item):
-        engine = item.callspec.params.get("engine", "") if hasattr(item, "callspec") else ""
         fresh = item.get_closest_marker("fresh") is not None
-        return engine, json.dumps(changes_of(item), sort_keys=True), fresh
+        return engine_of(item), json.dumps(changes_of(item), sort_keys=True), fresh
 
     items.sort(key=order)
+    if SHARE:
+        others = {"first": ("none",), "further": ("none", "")}[SHARE]
+        items[:] = [item for item in items if engine_of(item) not in others]
 
 
 def check_log(log):
