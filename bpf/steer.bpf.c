@@ -6,22 +6,7 @@
  * dataplane/core/parse.h and the shared tables; one instance per interface. What it does not take,
  * and what comes by a queue without a socket (threat D24), goes to the kernel untouched.
  */
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
-
-#include "dataplane/core/host.h"
-
-/* The control plane's maps, which the loader puts in the place of these (turnpike.bpf.c). */
-struct tp_config config[1] SEC(".data.config");
-struct tp_local locals[TP_LOCALS_MAX] SEC(".data.locals");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, TP_LOCALS_MAX);
-	__type(key, uint32_t);
-	__type(value, struct tp_ports);
-} ports SEC(".maps");
+#include "tables.h"
 
 /* The workers' sockets by the interface's queue. */
 struct {
@@ -31,35 +16,7 @@ struct {
 	__type(value, uint32_t);
 } sockets SEC(".maps");
 
-const volatile uint64_t layout;    /* tp_layout_hash(); 0 matches no table */
 const volatile uint32_t frame_max; /* what a worker's buffer holds: the kernel drops the rest */
-
-struct tp_host {
-	struct xdp_md *ctx;
-};
-
-static TP_INLINE const struct tp_config *tp_host_config(struct tp_host *host)
-{
-	return config;
-}
-
-static TP_INLINE uint64_t tp_host_layout(struct tp_host *host)
-{
-	return layout;
-}
-
-static TP_INLINE const struct tp_local *tp_host_local(struct tp_host *host, uint32_t local)
-{
-	if (local >= TP_LOCALS_MAX)
-		return NULL;
-	__asm__("" : "+r"(local)); /* or the mask, by which the verifier sees the bound, goes */
-	return &locals[local & (TP_LOCALS_MAX - 1)];
-}
-
-static TP_INLINE const struct tp_ports *tp_host_ports(struct tp_host *host, uint32_t local)
-{
-	return bpf_map_lookup_elem(&ports, &local);
-}
 
 /* Flows are the workers' business. */
 static TP_INLINE const struct tp_bucket *tp_host_bucket(struct tp_host *host, uint32_t bucket)

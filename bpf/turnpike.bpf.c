@@ -5,35 +5,11 @@
  * frame on the CPU that received it, never blocks. The maps are the shared tables; the loader sets
  * how many entries they have (tp_shape) and `layout` before it loads the program.
  */
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#include "tables.h"
 
-#include "dataplane/core/host.h"
 #include "dataplane/core/random.h"
 #include "dataplane/core/way.h"
 
-/*
- * Mapped by the control plane, which writes it. BPF_F_RDONLY_PROG would say that the program only
- * reads, but the kernel refuses a writable mapping of such a map (EACCES).
- *
- * Small tables are variables with a section, that is a map, of their own: their address is a
- * constant, so reading them takes no look-up and holds no registers.
- */
-#define FIXED_TABLE(table_name, element, count) element table_name[count] SEC(".data." #table_name)
-
-FIXED_TABLE(config, struct tp_config, 1);
-FIXED_TABLE(locals, struct tp_local, TP_LOCALS_MAX);
-
-#define TABLE(table_name, element)                                                                 \
-	struct {                                                                                   \
-		__uint(type, BPF_MAP_TYPE_ARRAY);                                                  \
-		__uint(map_flags, BPF_F_MMAPABLE);                                                 \
-		__uint(max_entries, 1);                                                            \
-		__type(key, uint32_t);                                                             \
-		__type(value, element);                                                            \
-	} table_name SEC(".maps")
-
-TABLE(ports, struct tp_ports);
 TABLE(buckets, struct tp_bucket);
 TABLE(flows, struct tp_flow);
 TABLE(next_hops, struct tp_next_hop);
@@ -60,41 +36,6 @@ struct {
 	__type(key, uint32_t);
 	__type(value, struct scratch);
 } scratch SEC(".maps");
-
-const volatile uint64_t layout; /* tp_layout_hash(); 0 matches no table */
-
-struct tp_host {
-	struct xdp_md *ctx;
-};
-
-#define LOOK_UP(table_name, index)                                                                 \
-	({                                                                                         \
-		uint32_t key_ = (index);                                                           \
-		bpf_map_lookup_elem(&(table_name), &key_);                                         \
-	})
-
-static TP_INLINE const struct tp_config *tp_host_config(struct tp_host *host)
-{
-	return config;
-}
-
-static TP_INLINE uint64_t tp_host_layout(struct tp_host *host)
-{
-	return layout;
-}
-
-static TP_INLINE const struct tp_local *tp_host_local(struct tp_host *host, uint32_t local)
-{
-	if (local >= TP_LOCALS_MAX)
-		return NULL;
-	__asm__("" : "+r"(local)); /* or the mask, by which the verifier sees the bound, goes */
-	return &locals[local & (TP_LOCALS_MAX - 1)];
-}
-
-static TP_INLINE const struct tp_ports *tp_host_ports(struct tp_host *host, uint32_t local)
-{
-	return LOOK_UP(ports, local);
-}
 
 static TP_INLINE const struct tp_bucket *tp_host_bucket(struct tp_host *host, uint32_t bucket)
 {
