@@ -35,9 +35,7 @@ static TP_INLINE uint32_t tp_host_ticks(struct tp_host *host)
 }
 
 #include "dataplane/core/lookup.h"
-
-#define STUN_SEND   0x0016 /* method Send, class indication (RFC 8656, 17) */
-#define STUN_COOKIE UINT32_C(0x2112a442)
+#include "dataplane/core/stun.h"
 
 /* Of what comes to a listener: ChannelData and Send indications (RFC 8656, 11 and 12). */
 static TP_INLINE bool is_data(const struct tp_packet *pkt, const struct tp_headers *in)
@@ -48,10 +46,7 @@ static TP_INLINE bool is_data(const struct tp_packet *pkt, const struct tp_heade
 		return false;
 	if (payload[0] >= 0x40)
 		return payload[0] <= config->channel_max >> 8;
-	if (payload + 8 > pkt->end)
-		return false;
-	return payload[0] == STUN_SEND >> 8 && payload[1] == (STUN_SEND & 0xff) &&
-	       tp_get32(payload + 4) == __builtin_bswap32(STUN_COOKIE);
+	return payload + 8 <= pkt->end && tp_is_send(tp_get64(payload));
 }
 
 static TP_INLINE bool is_for_worker(
