@@ -65,9 +65,9 @@ static void hide(struct tp_table *table, uint32_t slot)
 }
 
 /*
- * Record and tag: whole. Record without tag: its writer died while publishing; readers may have found
- * it at home, but no client was told. Tag without record: while retiring. Neither: free, but a reader may hold what was
- * there until just now.
+ * Record and tag: whole. Record without tag: its writer died while publishing; readers may have
+ * found it at home, but no client was told. Tag without record: while retiring. Neither: free, but
+ * a reader may hold what was there until just now.
  */
 static bool adopt_slot(struct tp_table *table, uint32_t slot, uint64_t now_ns)
 {
