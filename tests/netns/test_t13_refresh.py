@@ -15,7 +15,7 @@ def test_lifetime(a, wish, given):
 
 
 @covers("TURN-8.2-7", "TURN-8.2-8", "TURN-9-5", "TURN-12-7", "TURN-8.2-1", "CLI-PJ-4")
-def test_delete(a, peer):
+def test_delete(server, a, peer):
     """Port, permissions and channels end at once; the 5-tuple can begin anew, with nothing."""
     p, p2 = peer(), peer()
     a.bind(0x4000, p.address)
@@ -28,7 +28,8 @@ def test_delete(a, peer):
     assert a.relay != old
     p.send(b"nobody asked", a.relay)
     p.send(b"nobody asked", old)
-    a.send_on(0x4000, b"unbound")
+    with server.looked_at():
+        a.send_on(0x4000, b"unbound")
     a.send_to(p.address, b"no permission")
     assert p.silent() and a.silent() and p.silent()
     a.bind(0x4000, p2.address)
