@@ -2,7 +2,8 @@
  * SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
  *
  * Programs of the measuring bench: a generator that runs as live frames (BPF_PROG_TEST_RUN), the
- * reference an XDP relay is compared with (bounce), and a sink that counts what came back.
+ * reference an XDP relay is compared with (bounce), and a sink that counts what came back, and how
+ * long it was under way where frames carry the time they were sent.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -13,6 +14,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "bench.h"
+#include "histogram.h"
 
 #define HEADERS (sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct udphdr))
 
@@ -22,6 +24,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const volatile struct bench_frame frame;
 const volatile __u32 targets_count = 1;
 const volatile __u32 random_order;
+const volatile __u32 stamp_offset; /* of the time in what comes back; 0 = there is none */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -36,6 +39,13 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, HISTOGRAM_SLOTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} latencies SEC(".maps");
 
 /* The loader's frame, hidden from the compiler, which would fold the zeros it sees here. */
 static __always_inline const struct bench_frame *the_frame(void)
@@ -105,6 +115,19 @@ int bounce(struct xdp_md *ctx)
 	return XDP_TX;
 }
 
+static __always_inline void count_latency(struct xdp_md *ctx)
+{
+	__u64 sent_ns, *value;
+	__u32 index;
+
+	if (bpf_xdp_load_bytes(ctx, stamp_offset, &sent_ns, sizeof(sent_ns)) != 0 || !sent_ns)
+		return; /* what warmed the way up carries none */
+	index = histogram_index(bpf_ktime_get_ns() - sent_ns);
+	value = bpf_map_lookup_elem(&latencies, &index);
+	if (value)
+		(*value)++;
+}
+
 /* Counts and drops measured traffic: UDP to a peer's port, or what `bounce` sent back. */
 SEC("xdp")
 int sink(struct xdp_md *ctx)
@@ -121,5 +144,7 @@ int sink(struct xdp_md *ctx)
 			bpf_ntohs(udp->dest) >= BENCH_PEER_PORT + BENCH_PEER_PORTS))
 		return XDP_PASS;
 	count(BENCH_RECEIVED);
+	if (stamp_offset)
+		count_latency(ctx);
 	return XDP_DROP;
 }

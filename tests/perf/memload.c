@@ -2,14 +2,15 @@
  * memload: the other end of a memif cable. Sends frames of given flows as fast as they are taken,
  * counts what comes back, and prints both rates: with a relay or a forwarder on a core of its own
  * behind the cable, the rate of what comes back is what that core can do. One thread, one core.
- * Run by tests/perf/workers.
+ * Run by tests/perf/workers and tests/perf/report.
  *
  *   memload EAL-ARGUMENTS -- --targets FILE --mac MAC --source IP --destination IP --size BYTES
- *           --seconds S [--random] [--swapped]
+ *           --seconds S [--random] [--swapped] [--rate PPS]
  *
  * Lines of FILE: "client-port listener-port channel", as turnload writes them. --size is that of
  * the frame on the wire without its check sequence. --swapped: what comes back is expected to be
- * what was sent (a MAC swap), otherwise without its ChannelData header.
+ * what was sent (a MAC swap), otherwise without its ChannelData header. --rate: one frame at a
+ * time, each with the time it was sent, and percentiles of how long they were under way.
  */
 #include <arpa/inet.h>
 #include <getopt.h>
@@ -24,11 +25,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "percentiles.h"
+
 #define BURST       32
 #define RING        1024
 #define BUFFERS     16383
 #define HEADERS_LEN 46 /* Ethernet, IPv4, UDP, ChannelData */
 #define WARM_S      1
+#define STAMP_LEN   8
 
 struct target {
 	rte_be16_t source, destination, channel;
@@ -40,7 +44,8 @@ struct load {
 	uint32_t targets_count, turn;
 	uint64_t state; /* of the random numbers */
 	bool random, swapped;
-	unsigned int size, seconds;
+	unsigned int size, seconds, rate;
+	uint64_t latencies[HISTOGRAM_SLOTS];
 	struct rte_ether_addr mac;
 	struct in_addr source, destination;
 	uint8_t headers[HEADERS_LEN];
@@ -157,6 +162,55 @@ static void count_burst(struct load *l)
 	rte_pktmbuf_free_bulk(mbufs, count);
 }
 
+static void send_stamped(struct load *l)
+{
+	uint64_t now = rte_get_timer_cycles();
+	struct rte_mbuf *m;
+
+	if (rte_pktmbuf_alloc_bulk(l->pool, &m, 1) != 0)
+		return;
+	fill(l, m);
+	memcpy(rte_pktmbuf_mtod(m, uint8_t *) + HEADERS_LEN, &now, STAMP_LEN);
+	l->sent++;
+	if (rte_eth_tx_burst(0, 0, &m, 1) != 1)
+		rte_pktmbuf_free(m);
+}
+
+static void read_stamps(struct load *l, double ns_per_cycle)
+{
+	unsigned int want = l->swapped ? l->size : l->size - 4;
+	struct rte_mbuf *mbufs[BURST];
+	uint16_t count = rte_eth_rx_burst(0, 0, mbufs, BURST);
+	uint64_t sent, now = count ? rte_get_timer_cycles() : 0;
+
+	for (uint16_t i = 0; i < count; i++) {
+		if (mbufs[i]->pkt_len != want) {
+			l->foreign++;
+			continue;
+		}
+		memcpy(&sent, rte_pktmbuf_mtod(mbufs[i], uint8_t *) + want - l->size + HEADERS_LEN,
+			STAMP_LEN);
+		l->latencies[histogram_index((uint64_t)((double)(now - sent) * ns_per_cycle))]++;
+		l->back++;
+	}
+	rte_pktmbuf_free_bulk(mbufs, count);
+}
+
+static void run_stamped(struct load *l, unsigned int seconds)
+{
+	uint64_t hz = rte_get_timer_hz(), start = rte_get_timer_cycles();
+	uint64_t count = (uint64_t)seconds * l->rate, now = start;
+
+	l->sent = l->back = l->foreign = 0;
+	memset(l->latencies, 0, sizeof(l->latencies));
+	while (now - start < seconds * hz + hz / 10) { /* the last ones get a tenth of a second */
+		if (l->sent < count && now - start >= l->sent * hz / l->rate)
+			send_stamped(l);
+		read_stamps(l, 1e9 / (double)hz);
+		now = rte_get_timer_cycles();
+	}
+}
+
 static void run(struct load *l, unsigned int seconds)
 {
 	uint64_t end = rte_get_timer_cycles() + (uint64_t)seconds * rte_get_timer_hz();
@@ -209,6 +263,9 @@ static bool take_option(struct load *l, int option)
 	case 'n':
 		l->seconds = (unsigned int)atoi(optarg);
 		return l->seconds > 0;
+	case 'p':
+		l->rate = (unsigned int)atoi(optarg);
+		return l->rate > 0;
 	case 'r':
 		l->random = true;
 		return true;
@@ -224,7 +281,8 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"targets", 1, 0, 't'}, {"mac", 1, 0, 'm'},
 		{"source", 1, 0, 's'}, {"destination", 1, 0, 'd'}, {"size", 1, 0, 'b'},
-		{"seconds", 1, 0, 'n'}, {"random", 0, 0, 'r'}, {"swapped", 0, 0, 'w'}, {0}};
+		{"seconds", 1, 0, 'n'}, {"random", 0, 0, 'r'}, {"swapped", 0, 0, 'w'},
+		{"rate", 1, 0, 'p'}, {0}};
 	static struct load l = {.size = 64, .seconds = 3, .state = 1};
 	int used = rte_eal_init(argc, argv), option;
 
@@ -241,10 +299,15 @@ int main(int argc, char **argv)
 		die("no --targets");
 	make_headers(&l);
 	open_port(&l);
-	run(&l, WARM_S);
-	run(&l, l.seconds);
-	printf("{\"sent\": %lu, \"back\": %lu, \"foreign\": %lu, \"mpps\": %.3f}\n", l.sent, l.back,
+	if (l.rate && l.size < HEADERS_LEN + STAMP_LEN)
+		die("no room for the time in frames of this size");
+	(l.rate ? run_stamped : run)(&l, WARM_S);
+	(l.rate ? run_stamped : run)(&l, l.seconds);
+	printf("{\"sent\": %lu, \"back\": %lu, \"foreign\": %lu, \"mpps\": %.3f", l.sent, l.back,
 		l.foreign, (double)l.back / l.seconds / 1e6);
+	printf(", \"latency_ns\": ");
+	percentiles_print(stdout, l.latencies);
+	printf("}\n");
 	rte_eth_dev_stop(0);
 	rte_eal_cleanup();
 	return 0;

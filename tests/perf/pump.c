@@ -1,10 +1,12 @@
 /*
  * pump: measures what a packet costs. `pump generate` sends frames of given flows as live frames
  * out of an interface, counts what comes back there, and tells the wall time and the CPU time that
- * the whole machine spent; `pump hold` keeps a reference program attached. Run by tests/perf/cost.
+ * the whole machine spent; with --stamp also how long frames were under way; `pump hold` keeps a
+ * reference program attached. Run by tests/perf/cost.
  */
 #include "bench.h"
 #include "bench.skel.h"
+#include "percentiles.h"
 
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -22,14 +24,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-#define FRAME_MAX 1600
-#define BATCH     64
-#define RUN_MAX   (1u << 15)
-#define CPUS_MAX  64
+#define FRAME_MAX    1600
+#define BATCH        64
+#define RUN_MAX      (1u << 15)
+#define CPUS_MAX     64
+#define CALIBRATIONS 50
+#define STAMP_LEN    8 /* the time a frame was sent, behind what encodes its data */
+
+#define FRAME_HEADERS (sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct udphdr))
 
 struct arguments {
 	const char *interface, *targets;
@@ -39,7 +46,7 @@ struct arguments {
 	unsigned long long count;
 	unsigned long rate; /* packets a second; 0 = flat out */
 	int cpu;
-	bool plain, random, bounced;
+	bool plain, random, bounced, stamp;
 	struct in_addr send_peer; /* frames are Send indications to it; 0.0.0.0 = ChannelData */
 	unsigned sink_port;       /* also counted: what comes back to it */
 };
@@ -109,15 +116,24 @@ static void read_spinners(int cpus, unsigned long long turns[CPUS_MAX])
 		turns[i] = atomic_load(&spinners[i].turns);
 }
 
+/* What a spinner does while nobody disturbs it: its best of many short times. */
 static void turns_per_ns(int cpus, double out[CPUS_MAX])
 {
-	unsigned long long before[CPUS_MAX], after[CPUS_MAX], start = now_ns();
+	unsigned long long before[CPUS_MAX], after[CPUS_MAX];
 
-	read_spinners(cpus, before);
-	usleep(500000);
-	read_spinners(cpus, after);
+	for (int n = 0; n < CALIBRATIONS; n++) {
+		unsigned long long start = now_ns();
+
+		read_spinners(cpus, before);
+		usleep(20000);
+		read_spinners(cpus, after);
+		for (int i = 0; i < cpus; i++) {
+			double rate = (double)(after[i] - before[i]) / (double)(now_ns() - start);
+
+			out[i] = rate > out[i] ? rate : out[i];
+		}
+	}
 	for (int i = 0; i < cpus; i++) {
-		out[i] = (double)(after[i] - before[i]) / (double)(now_ns() - start);
 		if (out[i] > 0)
 			continue;
 		fprintf(stderr, "pump: core %d has no idle time to count\n", i);
@@ -258,6 +274,8 @@ static struct bench_bpf *load(const struct arguments *a, const struct bench_fram
 	memcpy((void *)&skel->rodata->frame, frame, sizeof(*frame));
 	skel->rodata->targets_count = count;
 	skel->rodata->random_order = a->random;
+	if (a->stamp)
+		skel->rodata->stamp_offset = (uint32_t)(FRAME_HEADERS + (a->bounced ? 4 : 0));
 	bpf_map__set_max_entries(skel->maps.targets, count);
 	if (bench_bpf__load(skel) < 0)
 		die("load");
@@ -268,12 +286,12 @@ static struct bench_bpf *load(const struct arguments *a, const struct bench_fram
 	return skel;
 }
 
-static unsigned long long read_counter(const struct bench_bpf *skel, unsigned index)
+static unsigned long long read_counter(const struct bpf_map *map, unsigned index)
 {
 	int cpus = libbpf_num_possible_cpus();
 	unsigned long long sum = 0, *values = calloc((size_t)cpus, sizeof(*values));
 
-	if (!values || bpf_map__lookup_elem(skel->maps.counters, &index, sizeof(index), values,
+	if (!values || bpf_map__lookup_elem(map, &index, sizeof(index), values,
 			       (size_t)cpus * sizeof(*values), 0) < 0)
 		die("counters");
 	for (int i = 0; i < cpus; i++)
@@ -338,6 +356,19 @@ static size_t build_frame(const struct bench_frame *f, const struct bench_target
 	return at + udp_payload(a);
 }
 
+/* What a payload of zeros was summed up to has to learn of the time. */
+static void stamp(unsigned char *frame, const struct arguments *a)
+{
+	unsigned char *at = frame + FRAME_HEADERS + (a->plain ? 0 : 4);
+	struct udphdr *udp = (void *)(frame + FRAME_HEADERS - sizeof(*udp));
+	unsigned long long now = now_ns();
+	unsigned short check;
+
+	memcpy(at, &now, STAMP_LEN);
+	check = (unsigned short)~fold((unsigned short)~ntohs(udp->check) + sum16(at, STAMP_LEN));
+	udp->check = htons(check ? check : 0xffff);
+}
+
 static int packet_socket(const char *interface)
 {
 	struct sockaddr_ll address = {
@@ -383,6 +414,44 @@ static void run_paced(const struct arguments *a, const struct bench_frame *frame
 	close(fd);
 }
 
+static void sleep_until(unsigned long long then_ns)
+{
+	struct timespec then = {(time_t)(then_ns / 1000000000u), (long)(then_ns % 1000000000u)};
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &then, NULL) == EINTR)
+		;
+}
+
+/* One frame at a time, evenly: no frame waits for another of its burst. */
+static void run_stamped(const struct arguments *a, const struct bench_frame *frame,
+	const struct bench_target *targets, unsigned targets_count)
+{
+	static unsigned char bytes[FRAME_MAX];
+	unsigned long long start = now_ns();
+	int fd = packet_socket(a->interface);
+
+	prctl(PR_SET_TIMERSLACK, 1);
+	for (unsigned long long sent = 0; sent < a->count; sent++) {
+		size_t len = build_frame(frame, &targets[sent % targets_count], a, bytes);
+
+		sleep_until(start + sent * 1000000000ull / a->rate);
+		stamp(bytes, a);
+		if (send(fd, bytes, len, 0) != (ssize_t)len)
+			die("send");
+	}
+	close(fd);
+}
+
+static void print_latencies(const struct bench_bpf *skel)
+{
+	static uint64_t counts[HISTOGRAM_SLOTS];
+
+	for (unsigned i = 0; i < HISTOGRAM_SLOTS; i++)
+		counts[i] = read_counter(skel->maps.latencies, i);
+	printf(", \"latency_ns\": ");
+	percentiles_print(stdout, counts);
+}
+
 static int generate(const struct arguments *a)
 {
 	struct bench_frame frame;
@@ -410,21 +479,26 @@ static int generate(const struct arguments *a)
 		turns_per_ns(cpus, idle);
 	run_batch(skel, a, BATCH);
 	usleep(20000);
-	received = read_counter(skel, BENCH_RECEIVED);
+	received = read_counter(skel->maps.counters, BENCH_RECEIVED);
 	read_spinners(cpus, before);
 	start = now_ns();
-	if (a->rate)
+	if (a->stamp)
+		run_stamped(a, &frame, targets, targets_count);
+	else if (a->rate)
 		run_paced(a, &frame, targets, targets_count);
 	else
 		fastest = run_flat_out(skel, a);
 	elapsed = now_ns() - start;
 	read_spinners(cpus, after);
 	usleep(100000);
-	received = read_counter(skel, BENCH_RECEIVED) - received;
+	received = read_counter(skel->maps.counters, BENCH_RECEIVED) - received;
 	for (int i = 0; i < cpus; i++)
 		busy += (double)elapsed - (double)(after[i] - before[i]) / idle[i];
-	printf("{\"sent\": %llu, \"received\": %llu, \"elapsed_ns\": %llu, \"busy_ns\": %.0f, \"fastest_ns\": %u}\n",
+	printf("{\"sent\": %llu, \"received\": %llu, \"elapsed_ns\": %llu, \"busy_ns\": %.0f, \"fastest_ns\": %u",
 		a->count, received, elapsed, busy, fastest);
+	if (a->stamp)
+		print_latencies(skel);
+	printf("}\n");
 	atomic_store(&spinning, false);
 	free(targets);
 	bpf_link__destroy(link);
@@ -469,7 +543,8 @@ static int usage(void)
 		"usage: pump hold INTERFACE bounce|sink\n"
 		"       pump generate --interface IF --mac MAC --source IP --destination IP\n"
 		"            --targets FILE --size BYTES --count N [--rate PPS] [--cpu N]\n"
-		"            [--plain] [--random] [--bounced] [--send PEER] [--sink-port N]\n");
+		"            [--plain] [--random] [--bounced] [--send PEER] [--sink-port N]\n"
+		"            [--stamp]\n");
 	return 2;
 }
 
@@ -485,7 +560,7 @@ static bool parse(int argc, char *argv[], struct arguments *a)
 		{"source", 1, 0, 's'}, {"destination", 1, 0, 'd'}, {"targets", 1, 0, 't'},
 		{"size", 1, 0, 'z'}, {"count", 1, 0, 'n'}, {"rate", 1, 0, 'r'}, {"cpu", 1, 0, 'c'},
 		{"plain", 0, 0, 'p'}, {"random", 0, 0, 'o'}, {"bounced", 0, 0, 'b'},
-		{"send", 1, 0, 'e'}, {"sink-port", 1, 0, 'k'}, {0}};
+		{"send", 1, 0, 'e'}, {"sink-port", 1, 0, 'k'}, {"stamp", 0, 0, 'w'}, {0}};
 	bool ok = true;
 
 	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -532,10 +607,15 @@ static bool parse(int argc, char *argv[], struct arguments *a)
 		case 'k':
 			a->sink_port = (unsigned)strtoul(optarg, NULL, 10);
 			break;
+		case 'w':
+			a->stamp = true;
+			break;
 		default:
 			ok = false;
 		}
 	}
+	if (a->stamp && (!a->rate || a->send_peer.s_addr || a->size < STAMP_LEN))
+		return false;
 	return ok && a->interface && a->targets && a->size >= 4 && a->size <= 1400 && a->count > 0;
 }
 

@@ -1,0 +1,1 @@
+"""What tests/perf/cost, workers and report measure with: one module for each of place, servers, method."""

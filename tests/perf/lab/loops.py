@@ -1,0 +1,198 @@
+"""
+Over veth: what a packet and a grant cost, and how long a packet is under way.
+
+Frames are sent out of c0 by tests/perf/pump, so a packet costs the generator the same whatever
+happens to it afterwards. Three methods for packets:
+
+  flat out  the whole loop (generator, s0, back to c0) on one core, in runs of 32,768 frames timed by
+            the kernel; a measurement is its fastest run, since everything else on a shared machine
+            only adds. What a relay adds is the difference to a bare XDP bounce; what the server pays
+            in all is the difference to an XDP program that drops at s0.
+  paced     a fixed rate; an idle-class spinner on every core counts what the machine has left over;
+            CPU nanoseconds a packet = what was missing, minus the same run with a rule that drops
+            at s0's ingress. Softirq time is in it, whoever it was charged to.
+  stamped   a fixed rate, one frame at a time with the time in it; the XDP program at c0 that counts
+            what comes back looks at the clock. Nobody has to be woken at that end. Servers that are
+            processes have core 1, the generator core 0; no core halts meanwhile.
+
+Each function measures one subject once; whoever calls it lets subjects take turns.
+"""
+
+import json
+import sys
+import time
+
+from . import memory, servers
+from .network import BUILD, C, CLIENT, PEER, PEERS, S, SERVER, inside, mac, run
+
+LOAD = BUILD / "tests/perf/turnload"
+SIZE = 172  # RTP: 20 ms of G.711
+WAYS = ("ChannelData to the peer", "Send to the peer", "peer to ChannelData", "peer to Data",
+        "hairpin, channel to channel")
+
+
+def load(*options, local=CLIENT, peer=PEER, window=64):
+    return json.loads(run(*inside(C, LOAD, "--server", f"{SERVER}:3478", "--local", local, "--peer",
+                                  peer, "--user", servers.USER, "--password", servers.PASSWORD,
+                                  "--window", window, *options)))
+
+
+def make_flows(path, allocations, channels, peer=PEER):
+    """Real allocations with channels; their flows are written to a file for a generator."""
+    load("--allocations", allocations, "--channels", channels, "--out", path, peer=peer)
+    return path
+
+
+def invent_flows(path, allocations, channels):
+    """The same lines where there is no server."""
+    path.write_text("".join(f"{20000 + i} 3478 {0x4000 + c}\n"
+                            for c in range(channels) for i in range(allocations)))
+    return path
+
+
+def pump(targets, count, destination=SERVER, source=CLIENT, **flags):
+    command = [servers.PUMP, "generate", "--interface", "c0", "--mac", mac(S, "s0"), "--source",
+               source, "--destination", destination, "--targets", targets, "--size", SIZE,
+               "--count", count]
+    for name, value in flags.items():
+        if value is not False:
+            command += [f"--{name}"] + ([] if value is True else [value])
+    return json.loads(run(*inside(C, *command)))
+
+
+class Subject:
+    """Something that sends packets back: how to start it, and how its frames look."""
+
+    def __init__(self, name, start, plain=False, bounced=False, ends=False):
+        self.name, self.start = name, start
+        self.plain, self.bounced, self.ends = plain, bounced, ends
+
+    def flows(self, scratch, allocations, channels):
+        path = scratch / "flows"
+        if self.plain:
+            path.write_text("20000 10000 0\n")
+            return path
+        make = invent_flows if self.bounced or self.ends else make_flows
+        return make(path, allocations, channels)
+
+    def measure(self, scratch, shape, count, **flags):
+        """`shape`: allocations, channels of each. Returns what pump counted."""
+        process = self.start(shape[0] * shape[1])
+        try:
+            targets = self.flows(scratch, *shape)
+            result = pump(targets, count, PEER if self.plain else SERVER, plain=self.plain,
+                          bounced=self.bounced, **flags)
+        finally:
+            if process:
+                process.stop()
+        result["lost"] = result["sent"] - min(result["received"], result["sent"])
+        if not self.ends and result["lost"] > result["sent"] * 0.001:
+            print(f"  {self.name}: {result['lost']} of {result['sent']} lost", file=sys.stderr)
+        return result
+
+
+def subjects(scratch, core=None):
+    """By key; `core` is for servers that are processes."""
+    def engine(name):
+        return lambda flows=1: servers.turnpike(scratch, name, servers.room_for(flows), core)
+
+    return {
+        "drop": Subject("drop at s0", lambda flows: servers.Drop(), ends=True),
+        "end": Subject("XDP drop at s0", lambda flows: servers.held(scratch, "sink"), ends=True),
+        "bounce": Subject("bounce", lambda flows: servers.held(scratch, "bounce"), bounced=True),
+        "forward": Subject("kernel forwarding", lambda flows: None, plain=True),
+        "xdp": Subject("turnpike xdp", engine("xdp")),
+        "socket": Subject("turnpike socket", engine("socket")),
+        "afxdp": Subject("turnpike afxdp", lambda flows=1: servers.turnpike_afxdp(
+            scratch, servers.room_for(flows))),
+        "testpmd": Subject("testpmd net_af_xdp", lambda flows: servers.Testpmd(
+            scratch, "--vdev=net_af_xdp0,iface=s0,force_copy=1"), bounced=True),
+        "coturn": Subject("coturn", lambda flows=1: servers.coturn(scratch, core)),
+    }
+
+
+def flat_out_ns(subject, scratch, shape, count, random=False):
+    """Nanoseconds of the whole loop per packet: the fastest run."""
+    return subject.measure(scratch, shape, count, random=random)["fastest_ns"]
+
+
+def flat_out_mpps(subject, scratch, shape, count):
+    """Millions a second of what comes back while the generator floods."""
+    result = subject.measure(scratch, shape, count)
+    return result["received"] / result["elapsed_ns"] * 1e3
+
+
+def generator_busy_ns(table, scratch, shape, rate, seconds):
+    """CPU time of the whole machine in such a run when nothing is relayed."""
+    return table["drop"].measure(scratch, shape, rate * seconds, rate=rate)["busy_ns"]
+
+
+def paced_ns(subject, scratch, shape, rate, seconds, own_busy_ns):
+    """CPU nanoseconds per relayed packet, the generator's own share taken off."""
+    result = subject.measure(scratch, shape, rate * seconds, rate=rate)
+    return (result["busy_ns"] - own_busy_ns) / max(result["received"], 1)
+
+
+def latency(subject, scratch, rate, seconds):
+    """Nanoseconds under way by percentile, and the share that was lost."""
+    result = subject.measure(scratch, (1, 1), rate * seconds, rate=rate, stamp=True)
+    return {**result["latency_ns"], "lost": result["lost"] / result["sent"]}
+
+
+def ways_ns(scratch, count):
+    """Nanoseconds of the whole loop, flat out, by the way a packet takes through engine xdp."""
+    samples = {}
+    up, down, pairs = scratch / "up", scratch / "down", scratch / "pairs"
+    process = servers.turnpike(scratch, "xdp")
+    try:
+        load("--allocations", 1, "--channels", 1, "--out", up, "--down", down)
+        load("--allocations", 2, "--channels", 1, "--pairs", "--out", pairs, local=PEERS[1])
+        channel = up.read_text().split()[0]
+        unbound = scratch / "unbound"
+        unbound.write_text(down.read_text().replace("10000 ", "9999 "))
+        pairs.write_text(pairs.read_text().splitlines()[0] + "\n")
+        back = {"source": PEER, "plain": True, "sink-port": channel}
+        options = ({"targets": up}, {"targets": up, "send": PEER}, {"targets": down, **back},
+                   {"targets": unbound, **back},
+                   {"targets": pairs, "source": PEERS[1], "sink-port": 20001})
+        for name, arguments in zip(WAYS, options):
+            result = pump(count=count, **arguments)
+            if result["received"] < result["sent"] * 0.999:
+                print(f"  {name}: {result['received']} of {result['sent']} arrived",
+                      file=sys.stderr)
+            samples[name] = result["fastest_ns"]
+    finally:
+        process.stop()
+    return samples
+
+
+def grant_ns(start, scratch, allocations):
+    """Server CPU nanoseconds per allocation with one channel."""
+    process = start()
+    try:
+        before = process.cpu_ns()
+        make_flows(scratch / "flows", allocations, 1)
+        return (process.cpu_ns() - before) / allocations
+    finally:
+        process.stop()
+
+
+def idle_bytes(start_empty, start, scratch, allocations):
+    """
+    Bytes that one more idle allocation with a channel takes: the process, its tables and the kernel,
+    with room for them, against the same server with next to no room and nobody there. The clients'
+    sockets are closed when it is weighed.
+    """
+    empty = start_empty()
+    try:
+        before = memory.weigh(empty.pid)
+    finally:
+        empty.stop()
+    server = start()
+    try:
+        make_flows(scratch / "flows", allocations, 1)
+        time.sleep(2)  # what was closed is freed after a grace period
+        after = memory.weigh(server.pid)
+    finally:
+        server.stop()
+    return {part: (after[part] - before[part]) / allocations for part in after}

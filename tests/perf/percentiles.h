@@ -1,0 +1,10 @@
+/* Percentiles of a histogram as JSON. */
+#pragma once
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "histogram.h"
+
+/* Writes {"50": NS, ... "99.9": NS, "100": NS}; {} of nothing. */
+void percentiles_print(FILE *out, const uint64_t counts[HISTOGRAM_SLOTS]);
