@@ -6,7 +6,8 @@
 #include "worker.h"
 
 #include "base/clock.h"
-#include "dataplane/core/host_native.h"
+#include "host.h"
+
 #include "dataplane/core/burst.h"
 
 #include <errno.h>
@@ -188,28 +189,13 @@ static void *work(void *arg)
 	return NULL;
 }
 
-static struct tp_host host_over(
-	const struct tp_memory *memory, const uint32_t *ifindexes, uint32_t index)
+static uint64_t draw_seed(uint32_t index)
 {
-	void *const *at = memory->regions;
-	struct tp_worker_counters *counters = at[TP_REGION_WORKERS];
-	struct tp_host host = {
-		.config = at[TP_REGION_CONFIG],
-		.locals = at[TP_REGION_LOCALS],
-		.ports = at[TP_REGION_PORTS],
-		.buckets = at[TP_REGION_BUCKETS],
-		.flows = at[TP_REGION_FLOWS],
-		.next_hops = at[TP_REGION_NEXT_HOPS],
-		.policers = at[TP_REGION_POLICERS],
-		.policers_count = memory->shape.regions[TP_REGION_POLICERS].count,
-		.worker = &counters[index],
-		.interfaces = ifindexes,
-		.layout = tp_layout_hash(),
-	};
+	uint64_t seed;
 
-	if (getrandom(&host.random, sizeof(host.random), 0) != sizeof(host.random))
-		host.random = tp_clock_now_ns() ^ (uint64_t)index << 32;
-	return host;
+	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
+		seed = tp_clock_now_ns() ^ (uint64_t)index << 32;
+	return seed;
 }
 
 __attribute__((format(printf, 3, 4))) static int refuse(
@@ -305,7 +291,8 @@ static struct tp_workers *new_workers(const struct tp_backend_ops *ops, struct t
 		w->index = i;
 		w->idle_sleep_us = options->idle_sleep_us;
 		w->idle_polls = 1; /* the clock has not been read yet */
-		w->host = host_over(memory, workers->ifindexes, i);
+		w->host = tp_host_over(memory, workers->ifindexes, i);
+		w->host.random = draw_seed(i);
 		/* A killed predecessor may have left it odd. */
 		w->epoch = (w->host.worker->epoch | 1) + 1;
 		__atomic_store_n(&w->host.worker->epoch, w->epoch, __ATOMIC_RELEASE);

@@ -13,8 +13,7 @@
 #include <sys/mman.h>
 
 #include "base/clock.h"
-#include "dataplane/core/host_native.h"
-#include "dataplane/table/table.h"
+#include "dataplane/worker/host.h"
 
 #include "dataplane/core/burst.h"
 
@@ -32,7 +31,6 @@ struct bench {
 	struct tp_memory memory;
 	struct tp_table *table;
 	struct tp_host host;
-	struct tp_worker_counters worker;
 	uint32_t interfaces[TP_INTERFACES_MAX];
 	uint8_t *frames;
 	uint32_t flows;
@@ -116,23 +114,9 @@ static void make_tables(struct bench *b, bool huge)
 
 static void make_host(struct bench *b)
 {
-	void *const *regions = b->memory.regions;
-
 	b->interfaces[0] = IFINDEX;
-	b->host = (struct tp_host){
-		.config = regions[TP_REGION_CONFIG],
-		.locals = regions[TP_REGION_LOCALS],
-		.ports = regions[TP_REGION_PORTS],
-		.buckets = regions[TP_REGION_BUCKETS],
-		.flows = regions[TP_REGION_FLOWS],
-		.next_hops = regions[TP_REGION_NEXT_HOPS],
-		.policers = regions[TP_REGION_POLICERS],
-		.policers_count = b->memory.shape.regions[TP_REGION_POLICERS].count,
-		.worker = &b->worker,
-		.interfaces = b->interfaces,
-		.layout = tp_layout_hash(),
-		.now_ns = tp_clock_now_ns(),
-	};
+	b->host = tp_host_over(&b->memory, b->interfaces, 0);
+	b->host.now_ns = tp_clock_now_ns();
 	b->host.ticks = tp_ticks(b->host.now_ns);
 	b->frames = mmap(NULL, (size_t)FRAMES * FRAME_SIZE, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -5,28 +5,17 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "dataplane/core/host_native.h"
+#include "dataplane/worker/host.h"
+
 #include "dataplane/core/relay.h"
 
 static struct tp_host host_of(const struct world *world)
 {
-	void *const *regions = world->memory.regions;
+	struct tp_host host = tp_host_over(&world->memory, world->interfaces, 0);
 
-	return (struct tp_host){
-		.config = regions[TP_REGION_CONFIG],
-		.locals = regions[TP_REGION_LOCALS],
-		.ports = regions[TP_REGION_PORTS],
-		.buckets = regions[TP_REGION_BUCKETS],
-		.flows = regions[TP_REGION_FLOWS],
-		.next_hops = regions[TP_REGION_NEXT_HOPS],
-		.policers = regions[TP_REGION_POLICERS],
-		.policers_count = world->memory.shape.regions[TP_REGION_POLICERS].count,
-		.worker = regions[TP_REGION_WORKERS],
-		.interfaces = world->interfaces,
-		.layout = tp_layout_hash(),
-		.ticks = tp_ticks(tp_clock_now_ns()),
-		.now_ns = tp_clock_now_ns(),
-	};
+	host.now_ns = tp_clock_now_ns();
+	host.ticks = tp_ticks(host.now_ns);
+	return host;
 }
 
 void native_run(
