@@ -141,6 +141,20 @@ static void warn_of_absent_relays(const struct config *config)
 	}
 }
 
+static void own_relays(struct turnpike *t)
+{
+	char text[TP_ADDR_TEXT];
+
+	for (size_t i = 0; i < t->config->turn.relays_count; i++) {
+		const struct tp_addr *address = &t->config->turn.relays[i].address;
+		int err = flows_own_address(t->flows, address);
+
+		if (err < 0)
+			tp_warning("no allocation can be made on %s: %s",
+				tp_addr_ip_text(address, text), strerror(-err));
+	}
+}
+
 static int start_listeners(struct turnpike *t)
 {
 	char text[TP_ADDR_TEXT];
@@ -154,9 +168,11 @@ static int start_listeners(struct turnpike *t)
 			tp_error("cannot listen on udp %s: %s", tp_addr_text(address, text),
 				strerror(-err));
 	}
-	if (!err)
-		warn_of_absent_relays(t->config);
-	return err;
+	if (err)
+		return err;
+	own_relays(t);
+	warn_of_absent_relays(t->config);
+	return 0;
 }
 
 /* The machine's own addresses are never peers; they follow netlink. */

@@ -73,6 +73,16 @@ static int own_port(struct flows *flows, const struct tp_addr *address, enum tp_
 	return err;
 }
 
+int flows_own_address(struct flows *flows, const struct tp_addr *address)
+{
+	uint8_t local;
+	int err = tp_table_add_local(flows->table, address, &local);
+
+	if (!err)
+		flows->own |= UINT32_C(1) << local;
+	return err;
+}
+
 static void disown_port(struct flows *flows, const struct tp_addr *address)
 {
 	uint8_t local;

@@ -27,6 +27,12 @@ bool flows_police(const struct flows *flows, const struct allocation *allocation
 	enum tp_direction direction, uint64_t now_ns, uint32_t len);
 
 /*
+ * An address where listeners or relays are, now or later: packets that claim to come from there are
+ * forged, so before the first flow, which may be told to look at that or not. -ENOSPC: as below.
+ */
+int flows_own_address(struct flows *flows, const struct tp_addr *address);
+
+/*
  * The listener or relay port belongs to us from here on / no longer. Addresses are concrete, never
  * wildcards. -ENOSPC: too many addresses for the table, or no policer; -ENOMEM. A relay that failed
  * must not be granted anything. Closing revokes what is left of the relay's flows. The first relay

@@ -66,6 +66,8 @@ struct client_flows {
 /* What the specification of a record does not have from alloc/. */
 void record_complete(const struct record *record, struct tp_flow_spec *out);
 
+_Static_assert(TP_LOCALS_MAX <= 32, "bits of flows.own");
+
 struct flows {
 	struct tp_table *table;
 	struct route *route;
@@ -76,6 +78,7 @@ struct flows {
 	struct policers policers;
 	struct tp_addr *listeners;
 	size_t listeners_count;
+	uint32_t own; /* a bit for each local address that is ours, whoever has ports there */
 	/* How many flows of a relay port are missing; touched for few ports, so it costs no memory.
 	 */
 	uint32_t (*missing_by_port)[65536]; /* [TP_LOCALS_MAX] */

@@ -77,7 +77,7 @@ static void settle_local(struct flows *flows, const struct ours *ours, uint8_t l
 			tp_table_port(flows->table, local, (uint16_t)port) != TP_PORT_NOT_OURS)
 			tp_table_set_port(flows->table, local, (uint16_t)port, TP_PORT_NOT_OURS);
 	}
-	if (!ours->any)
+	if (!ours->any && !(flows->own >> local & 1))
 		tp_table_drop_local(flows->table, local);
 }
 

@@ -37,6 +37,10 @@ void route_unfollow(struct route *route, struct route_user *user)
 	followers_count--;
 }
 
+void route_settle(struct route *route)
+{
+}
+
 struct world {
 	struct tp_memory memory;
 	struct tp_table *table;
@@ -941,6 +945,40 @@ static void test_random(void **state)
 	tear_down(&p.world);
 }
 
+static uint8_t flags_of(const struct world *w, enum tp_flow_kind kind)
+{
+	const struct tp_flow *flows = w->memory.regions[TP_REGION_FLOWS];
+	struct tp_flow_spec spec;
+
+	return flows[find(w, kind, &spec)].value.flags;
+}
+
+/*
+ * Who claims to send from an address of ours has forged it, also if nobody had a relay there yet
+ * when the flow was made; what is nobody's goes by a settlement.
+ */
+static void test_own_addresses(void **state)
+{
+	struct tp_addr ours = addr("192.0.2.77", 0), peer = addr("192.0.2.77", 5000);
+	struct alloc_relay *relay;
+	struct world w;
+	uint8_t local;
+
+	for (int own = 0; own < 2; own++) {
+		build(&w, 64);
+		if (own)
+			assert_int_equal(flows_own_address(w.flows, &ours), 0);
+		relay = allocate(&w, TP_IPV4, TP_IPV4);
+		bind_channel(&w, relay, 0x4001, &peer, 600);
+		assert_int_equal(flags_of(&w, TP_FLOW_CHANNEL), TP_FLOW_PLAIN);
+		assert_int_equal(flags_of(&w, TP_FLOW_PEER), own ? 0 : TP_FLOW_PLAIN);
+		assert_true(flows_settle(w.flows, alloc_all(w.store), w.now_ns) >= 0);
+		assert_int_equal(tp_table_find_local(w.table, &ours, &local), own ? 0 : -ENOENT);
+		assert_int_equal(audit(&w), 0);
+		tear_down(&w);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -955,6 +993,7 @@ int main(void)
 		cmocka_unit_test(test_policer_of_flows),
 		cmocka_unit_test(test_policer_numbers),
 		cmocka_unit_test(test_audit_finds),
+		cmocka_unit_test(test_own_addresses),
 		cmocka_unit_test(test_random),
 	};
 
