@@ -143,6 +143,12 @@ static TP_INLINE bool tp_host_grow_tail(struct tp_host *host, struct tp_packet *
 	return true;
 }
 
+/* The kernel gets packets as they came. */
+static TP_INLINE bool tp_host_outputs(struct tp_host *host)
+{
+	return false;
+}
+
 static TP_INLINE struct tp_way *tp_host_way(struct tp_host *host)
 {
 	struct scratch *own = LOOK_UP(scratch, 0);

@@ -52,7 +52,10 @@ static json_t *run_status(const void *context, const json_t *params, struct rpc_
 		"warnings", describe_warnings(deps));
 }
 
-/* Relayed packets are counted by direction only, through a hairpin in both (core/flow.h). */
+/*
+ * Relayed packets are counted by direction only, through a hairpin in both; those that the kernel's
+ * IP output sent have a verdict of their own (core/flow.h).
+ */
 static json_t *describe_verdicts(const struct tp_worker_counters *c)
 {
 	static const char *const names[] = {
@@ -61,7 +64,8 @@ static json_t *describe_verdicts(const struct tp_worker_counters *c)
 #undef X
 	};
 	uint64_t relayed = tp_worker_direction(c, TP_CLIENT_TO_PEER).packets +
-			   tp_worker_direction(c, TP_PEER_TO_CLIENT).packets - c->hairpins;
+			   tp_worker_direction(c, TP_PEER_TO_CLIENT).packets - c->hairpins -
+			   c->outputs;
 	json_t *verdicts = json_object();
 
 	for (size_t i = 0; i < TP_VERDICT_COUNT; i++) {
@@ -119,9 +123,9 @@ static json_t *describe_workers(const struct control_deps *deps)
 	for (uint32_t i = 0; i < memory->shape.workers; i++) {
 		/* its worker goes on counting: one look at it, so that sums agree */
 		struct tp_worker_counters c = workers[i];
-		json_t *worker = json_pack("{s:i, s:o, s:o, s:I}", "worker", (int)i, "verdicts",
-			describe_verdicts(&c), "directions", describe_directions(&c), "hairpins",
-			(json_int_t)c.hairpins);
+		json_t *worker = json_pack("{s:i, s:o, s:o, s:I, s:I}", "worker", (int)i,
+			"verdicts", describe_verdicts(&c), "directions", describe_directions(&c),
+			"hairpins", (json_int_t)c.hairpins, "outputs", (json_int_t)c.outputs);
 
 		if (deps->engine_ops->alive)
 			describe_polling(worker, &c, &deps->load->before[i]);
@@ -171,10 +175,11 @@ static json_t *run_stats(const void *context, const json_t *params, struct rpc_e
 	const struct control_deps *deps = context;
 	struct tp_worker_counters totals = tp_table_totals(deps->table);
 
-	return json_pack("{s:o, s:o, s:I, s:o, s:I, s:o, s:o}", "verdicts",
+	return json_pack("{s:o, s:o, s:I, s:I, s:o, s:I, s:o, s:o}", "verdicts",
 		describe_verdicts(&totals), "directions", describe_directions(&totals), "hairpins",
-		(json_int_t)totals.hairpins, "slow_path", describe_slow_path(deps->transport),
-		"send_failures", (json_int_t)udp_transport_failed(deps->transport), "workers",
+		(json_int_t)totals.hairpins, "outputs", (json_int_t)totals.outputs, "slow_path",
+		describe_slow_path(deps->transport), "send_failures",
+		(json_int_t)udp_transport_failed(deps->transport), "workers",
 		describe_workers(deps), "requests", describe_requests(deps->turn));
 }
 

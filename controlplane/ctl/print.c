@@ -111,6 +111,9 @@ static void print_directions(const json_t *doc)
 	text_cell(&table, "of both, relay to relay");
 	text_json(&table, at(doc, "hairpins"));
 	text_cell(&table, "-");
+	text_cell(&table, "of both, sent by the kernel");
+	text_json(&table, at(doc, "outputs"));
+	text_cell(&table, "-");
 	put_traffic(&table, "slow path", at(doc, "slow_path"));
 	text_cell(&table, "  above the bandwidth limit");
 	text_json(&table, at(at(doc, "slow_path"), "policed"));

@@ -1,8 +1,8 @@
 /*
  * SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
  *
- * Every packet is counted once: by its verdict, or as relayed. Each counter has one writer: plain
- * adds.
+ * Every packet is counted once: by its verdict, or as relayed; and in both ways if the kernel's IP
+ * output has to send what was rewritten (`outputs`). Each counter has one writer: plain adds.
  */
 #pragma once
 

@@ -268,6 +268,7 @@ struct tp_worker_counters {
 	uint64_t busy_ns; /* spent on bursts that brought packets */
 	uint64_t up_ns;   /* since the worker began */
 	uint64_t epoch;   /* odd while a burst is worked on: records are held; even between */
+	uint64_t outputs; /* relayed by the kernel's IP output, and counted by their verdict too */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct tp_flow_key) == 24, "three words");

@@ -222,9 +222,14 @@ static TP_INLINE void tp_count_way(
 			tp_pair_of(way->peer.v4, way->to_v4), way->data_len);
 	if (way->is_hairpin && worker)
 		worker->hairpins++;
+	if (tp_is_output(host, way) && worker)
+		worker->outputs++;
 }
 
-/* TP_RELAYED is counted; any other verdict is not yet. */
+/*
+ * TP_RELAYED is counted; any other verdict is not yet, though the packet may have been rewritten
+ * and counted as relayed: way->output.
+ */
 static TP_INLINE enum tp_verdict tp_general(
 	struct tp_host *host, struct tp_packet *pkt, struct tp_way *way, struct tp_flow *flow)
 {
@@ -244,6 +249,8 @@ static TP_INLINE enum tp_verdict tp_general(
 	if (verdict != TP_RELAYED)
 		return verdict;
 	tp_count_way(host, way, &sides);
+	if (tp_is_output(host, way))
+		return (enum tp_verdict)way->output;
 	way->egress = pkt->egress;
 	way->interface = pkt->interface;
 	return TP_RELAYED;

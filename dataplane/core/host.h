@@ -36,6 +36,9 @@ static TP_INLINE uint64_t tp_host_now_ns(struct tp_host *host);
 /* For transaction numbers and IPv4 identifications: no secret depends on it. */
 static TP_INLINE uint64_t tp_host_random(struct tp_host *host);
 
+/* Does the kernel's IP output get, rewritten, what has no other way out? */
+static TP_INLINE bool tp_host_outputs(struct tp_host *host);
+
 /* Can a frame that came in on `ingress` leave through this interface of the engine's? */
 static TP_INLINE bool tp_host_reaches(
 	struct tp_host *host, const struct tp_packet *pkt, const struct tp_next_hop *hop);

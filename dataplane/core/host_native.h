@@ -23,6 +23,7 @@ struct tp_host {
 	struct tp_worker_counters *worker;
 	const uint32_t *interfaces; /* ifindex by tp_next_hop.interface; 0 = no such interface */
 	uint64_t layout;            /* tp_layout_hash() */
+	bool outputs;               /* packet.h: is_rewritten */
 	uint32_t ticks;             /* now; read once a burst */
 	uint64_t now_ns;            /* likewise: CLOCK_MONOTONIC */
 	struct tp_way way;          /* of the packet at hand */
@@ -87,6 +88,11 @@ static TP_INLINE uint64_t tp_host_now_ns(struct tp_host *host)
 static TP_INLINE uint64_t tp_host_random(struct tp_host *host)
 {
 	return tp_random(&host->random);
+}
+
+static TP_INLINE bool tp_host_outputs(struct tp_host *host)
+{
+	return host->outputs;
 }
 
 static TP_INLINE bool tp_host_reaches(

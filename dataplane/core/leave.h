@@ -15,6 +15,12 @@
 #include "stun.h"
 #include "way.h"
 
+/* The attribute means something from IPv4 to IPv4 only (RFC 8656, 13 and 14). */
+static TP_INLINE bool tp_forbids_fragments(const struct tp_way *way)
+{
+	return way->dont_fragment && way->v4 && way->peer.v4;
+}
+
 /* Every hop takes one off the TTL and follows the rules of its pair of families. */
 static TP_INLINE enum tp_verdict tp_check_marks(
 	struct tp_way *way, const struct tp_sides *sides, bool v4_out, uint32_t ip_len)
@@ -25,7 +31,7 @@ static TP_INLINE enum tp_verdict tp_check_marks(
 	if (way->marks.ttl <= hops)
 		return TP_TTL_EXPIRED;
 	way->marks.ttl = (uint8_t)(way->marks.ttl - hops);
-	if (way->dont_fragment && way->v4 && v4_peer)
+	if (tp_forbids_fragments(way))
 		way->marks.dont_fragment = true;
 	if (sides->up && !tp_hop_marks(&way->marks, v4_peer,
 				 tp_ip_len(v4_peer) + TP_UDP_LEN + way->data_len))
@@ -237,18 +243,51 @@ static TP_INLINE bool tp_write_packet(const struct tp_packet *pkt, uint8_t *at, 
 	return tp_write_wrapping(pkt, at + TP_UDP_LEN, way);
 }
 
+static TP_INLINE bool tp_is_output(struct tp_host *host, const struct tp_way *way)
+{
+	return tp_host_outputs(host) && way->output != TP_RELAYED;
+}
+
 /* False cannot happen: it is how the bounds are shown to the BPF verifier. */
-static TP_INLINE bool tp_write_front(const struct tp_packet *pkt, const struct tp_way *way,
-	const struct tp_sides *sides, const struct tp_link *link)
+static TP_INLINE bool tp_write_front(struct tp_host *host, const struct tp_packet *pkt,
+	const struct tp_way *way, const struct tp_sides *sides, const struct tp_link *link)
 {
 	bool v4 = way->to_v4;
 	uint8_t *at = pkt->data;
 
 	if (at + TP_ETHERNET_LEN + TP_VLAN_LEN > pkt->end)
 		return false;
-	at = tp_write_link(at, link, v4 ? TP_ETHERTYPE_IPV4 : TP_ETHERTYPE_IPV6);
+	if (!tp_is_output(host, way))
+		at = tp_write_link(at, link, v4 ? TP_ETHERTYPE_IPV4 : TP_ETHERTYPE_IPV6);
 	return v4 ? tp_write_packet(pkt, at, true, way, sides)
 		  : tp_write_packet(pkt, at, false, way, sides);
+}
+
+/*
+ * What the kernel's IP output sends may be fragmented unless a Send forbids it, like all that the
+ * control plane's sockets send. Its header gets a new checksum there.
+ */
+static TP_INLINE enum tp_verdict tp_output(
+	struct tp_way *way, enum tp_verdict why, struct tp_link *out)
+{
+	if (!tp_is_header_whole(&way->marks))
+		return TP_BAD_CHECKSUM;
+	way->output = (uint8_t)why;
+	way->marks.dont_fragment = tp_forbids_fragments(way);
+	*out = (struct tp_link){0};
+	return TP_RELAYED;
+}
+
+static TP_INLINE enum tp_verdict tp_find_exit(struct tp_host *host, struct tp_packet *pkt,
+	struct tp_way *way, const struct tp_sides *sides, uint32_t ip_len, struct tp_link *out)
+{
+	enum tp_verdict verdict = tp_check_marks(way, sides, way->to_v4, ip_len);
+
+	if (verdict == TP_RELAYED)
+		verdict = tp_find_link(host, pkt, way->next_hop, ip_len, out);
+	if (tp_host_outputs(host) && (verdict == TP_TOO_BIG || verdict == TP_NO_NEXT_HOP))
+		verdict = tp_output(way, verdict, out);
+	return verdict;
 }
 
 /* All checks, then the first write. */
@@ -256,7 +295,7 @@ static TP_INLINE enum tp_verdict tp_leave(struct tp_host *host, struct tp_packet
 	const struct tp_config *config, struct tp_way *way, const struct tp_sides *sides)
 {
 	bool v4 = way->to_v4;
-	uint32_t headers_len = tp_ip_len(v4) + TP_UDP_LEN + TP_ETHERNET_LEN;
+	uint32_t headers_len = tp_ip_len(v4) + TP_UDP_LEN;
 	uint32_t ip_len = tp_ip_len(v4) + tp_way_udp_len(way);
 	enum tp_verdict verdict;
 	struct tp_link link;
@@ -266,9 +305,7 @@ static TP_INLINE enum tp_verdict tp_leave(struct tp_host *host, struct tp_packet
 	/* It would get lost: IPv6 has none. */
 	if (!v4 && !tp_is_header_whole(&way->marks))
 		return TP_BAD_CHECKSUM;
-	verdict = tp_check_marks(way, sides, v4, ip_len);
-	if (verdict == TP_RELAYED)
-		verdict = tp_find_link(host, pkt, way->next_hop, ip_len, &link);
+	verdict = tp_find_exit(host, pkt, way, sides, ip_len, &link);
 	if (verdict == TP_RELAYED && TP_UNLIKELY(way->fingerprint_at))
 		verdict = tp_host_check_fingerprint(host, pkt, way);
 	if (verdict == TP_RELAYED)
@@ -277,9 +314,10 @@ static TP_INLINE enum tp_verdict tp_leave(struct tp_host *host, struct tp_packet
 		return verdict;
 	if (!tp_way_is_within_limits(host, config, way, sides))
 		return TP_POLICED;
-	headers_len += link.vlan.be ? TP_VLAN_LEN : 0;
+	if (!tp_is_output(host, way))
+		headers_len += link.vlan.be ? TP_ETHERNET_LEN + TP_VLAN_LEN : TP_ETHERNET_LEN;
 	verdict = tp_make_way_room(host, pkt, way, headers_len);
 	if (verdict != TP_RELAYED)
 		return verdict;
-	return tp_write_front(pkt, way, sides, &link) ? TP_RELAYED : TP_MALFORMED;
+	return tp_write_front(host, pkt, way, sides, &link) ? TP_RELAYED : TP_MALFORMED;
 }

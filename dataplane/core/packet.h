@@ -13,6 +13,10 @@ struct tp_packet {
 	uint8_t *end;     /* one past the last byte */
 	uint32_t ingress; /* ifindex */
 
+	/* TOO_BIG, NO_NEXT_HOP: all the same, and counted as relayed, if the host outputs (host.h).
+	 * It is an IP packet without a link layer then, for the kernel to send. */
+	bool is_rewritten;
+
 	/* Of the buffer around it, where the host's buffers are plain memory (host_native.h). */
 	uint8_t *room;     /* first byte: how far the head may move to the front */
 	uint8_t *room_end; /* one past the last byte: likewise for the tail */

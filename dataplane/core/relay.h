@@ -106,7 +106,10 @@ static TP_COLD enum tp_verdict tp_relay_any(struct tp_host *host, struct tp_pack
 	way->is_asked = asked != NULL;
 	if (asked)
 		way->asked = *asked;
+	if (tp_host_outputs(host))
+		way->output = TP_RELAYED;
 	verdict = tp_host_any(host, pkt, way, flow);
+	pkt->is_rewritten = tp_is_output(host, way) && verdict == way->output;
 	pkt->egress = way->egress;
 	pkt->interface = way->interface;
 	return verdict == TP_RELAYED ? verdict : tp_count(host, verdict);

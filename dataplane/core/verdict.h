@@ -3,7 +3,8 @@
  *
  * What became of a packet. One list feeds BPF, every engine, the CLI and the metrics: a packet that
  * vanishes without a counter is a bug. The column `fate` says what an engine does with it:
- * SEND it is rewritten and leaves; PASS goes to the kernel untouched; DROP ends here.
+ * SEND it is rewritten and leaves; PASS goes to the kernel untouched; DROP ends here. A polling
+ * worker rewrites most of what is TOO_BIG or has NO_NEXT_HOP and has the kernel send it (packet.h).
  */
 #pragma once
 
@@ -31,12 +32,13 @@ enum tp_fate { TP_FATE_SEND, TP_FATE_PASS, TP_FATE_DROP };
 	X(BAD_SOURCE,   "bad_source",   DROP, "a source no honest packet has: port 0, own, martian")\
 	X(NO_CHECKSUM,  "no_checksum",  DROP, "UDP over IPv6 without a checksum")                  \
 	X(TTL_EXPIRED,  "ttl_expired",  DROP, "TTL or hop limit would reach 0")                    \
-	X(BAD_CHECKSUM, "bad_checksum", DROP, "a wrong IPv4 header checksum, bound for IPv6")      \
+	X(BAD_CHECKSUM, "bad_checksum", DROP, "a wrong IPv4 header checksum, about to get lost")   \
 	X(FORBIDDEN,    "forbidden",    DROP, "a flow to an address no policy can allow")          \
 	X(INCOMPLETE,   "incomplete",   DROP, "a Send indication without a peer or without data")  \
 	X(UNKNOWN_ATTRIBUTE, "unknown_attribute", DROP, "a required one in a Send indication")     \
 	X(POLICED,      "policed",      DROP, "over the allocation's bandwidth limit")             \
-	X(QUEUE_FULL,   "queue_full",   DROP, "worker: already counted, then no room to send it")
+	X(QUEUE_FULL,   "queue_full",   DROP, "worker: already counted, then no room to send it")  \
+	X(NOT_SENT,     "not_sent",     DROP, "worker: already counted, then refused by the kernel")
 /* clang-format on */
 
 enum tp_verdict {

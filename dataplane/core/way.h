@@ -65,6 +65,8 @@ struct tp_way {
 	uint16_t padding_len; /* and behind it */
 	struct tp_front front;
 
+	uint8_t output; /* enum tp_verdict: why it is for the kernel's IP output; or TP_RELAYED */
+
 	/* TP_RELAYED: of struct tp_packet. */
 	uint32_t egress;
 	uint32_t interface;

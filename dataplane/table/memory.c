@@ -196,5 +196,6 @@ uint64_t tp_layout_hash(void)
 	MIX_MEMBER(tp_worker_counters, busy_ns);
 	MIX_MEMBER(tp_worker_counters, up_ns);
 	MIX_MEMBER(tp_worker_counters, epoch);
+	MIX_MEMBER(tp_worker_counters, outputs);
 	return hash;
 }

@@ -455,6 +455,7 @@ static void add_counters(struct tp_worker_counters *sum, const struct tp_worker_
 			add_traffic(&sum->relayed[d][p], &worker->relayed[d][p]);
 	}
 	sum->hairpins += __atomic_load_n(&worker->hairpins, __ATOMIC_RELAXED);
+	sum->outputs += __atomic_load_n(&worker->outputs, __ATOMIC_RELAXED);
 }
 
 struct tp_worker_counters tp_table_totals(const struct tp_table *table)

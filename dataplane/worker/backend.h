@@ -3,10 +3,10 @@
  * (engine/afxdp, engine/dpdk). The loop around them is worker.c, written once.
  *
  * open() runs as root in the main thread and allocates everything there will ever be. start() too,
- * once the tables are there. After that privileges are gone; enter, receive, send, pass, release,
- * wait and leave are called by worker `worker` in its own thread, and all but enter and leave
- * neither allocate nor lock. check, audit and close are the main thread's again, the latter two
- * once all workers have left.
+ * once the tables are there. After that privileges are gone; enter, receive, send, pass, output,
+ * release, wait and leave are called by worker `worker` in its own thread, and all but enter and
+ * leave neither allocate nor lock. check, audit and close are the main thread's again, the latter
+ * two once all workers have left.
  */
 #pragma once
 
@@ -66,6 +66,14 @@ struct tp_backend_ops {
 	 * how many the kernel took. */
 	uint32_t (*pass)(struct tp_backend *backend, uint32_t worker, const struct tp_packet *pkts,
 		const struct tp_frame *frames, uint32_t count);
+
+	/*
+	 * Takes rewritten IP packets, of either family, pkts[i].data to pkts[i].end, for the
+	 * kernel's IP output. Returns how many found room; those that the kernel then refuses to
+	 * send are counted as TP_NOT_SENT. NULL: such packets are passed, untouched.
+	 */
+	uint32_t (*output)(struct tp_backend *backend, uint32_t worker,
+		const struct tp_packet *pkts, const struct tp_frame *frames, uint32_t count);
 
 	/* Takes frames whose way ends here. */
 	void (*release)(struct tp_backend *backend, uint32_t worker, const struct tp_frame *frames,

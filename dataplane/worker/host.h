@@ -7,7 +7,7 @@
 #include "dataplane/core/host_native.h"
 #include "dataplane/table/table.h"
 
-/* By the counters of worker `index`. Clock and seed are the caller's to set. */
+/* By the counters of worker `index`. Clock, seed and `outputs` are the caller's to set. */
 static inline struct tp_host tp_host_over(
 	const struct tp_memory *memory, const uint32_t *interfaces, uint32_t index)
 {

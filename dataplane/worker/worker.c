@@ -42,6 +42,8 @@ struct worker {
 	enum tp_verdict verdicts[TP_BURST];
 	struct tp_packet passed[TP_BURST];
 	struct tp_frame passed_frames[TP_BURST];
+	struct tp_packet output[TP_BURST];
+	struct tp_frame output_frames[TP_BURST];
 	struct tp_frame dropped[TP_BURST];
 
 	pthread_t thread;
@@ -83,8 +85,20 @@ static void end_burst(struct worker *w)
 }
 
 struct fates {
-	uint32_t sent, passed, dropped;
+	uint32_t sent, passed, output, dropped;
 };
+
+/* Rewritten ones are sent by the kernel. */
+static void sort_passed(struct worker *w, uint32_t i, struct fates *n)
+{
+	if (w->host.outputs && w->pkts[i].is_rewritten) {
+		w->output[n->output] = w->pkts[i];
+		w->output_frames[n->output++] = w->frames[i];
+	} else {
+		w->passed[n->passed] = w->pkts[i];
+		w->passed_frames[n->passed++] = w->frames[i];
+	}
+}
 
 /* Those to send move together at the front of the burst; usually that is where they are. */
 static struct fates sort_by_fate(struct worker *w, uint32_t count)
@@ -101,8 +115,7 @@ static struct fates sort_by_fate(struct worker *w, uint32_t count)
 			}
 			n.sent++;
 		} else if (fate == TP_FATE_PASS) {
-			w->passed[n.passed] = w->pkts[i];
-			w->passed_frames[n.passed++] = w->frames[i];
+			sort_passed(w, i, &n);
 		} else {
 			w->dropped[n.dropped++] = w->frames[i];
 		}
@@ -121,6 +134,9 @@ static void hand_on(struct worker *w, uint32_t count)
 			w->ops->pass(w->backend, w->index, w->passed, w->passed_frames, n.passed);
 	if (TP_LIKELY(n.sent))
 		lost += n.sent - w->ops->send(w->backend, w->index, w->pkts, w->frames, n.sent);
+	if (n.output)
+		lost += n.output -
+			w->ops->output(w->backend, w->index, w->output, w->output_frames, n.output);
 	if (n.dropped)
 		w->ops->release(w->backend, w->index, w->dropped, n.dropped);
 	if (lost)
@@ -292,6 +308,7 @@ static struct tp_workers *new_workers(const struct tp_backend_ops *ops, struct t
 		w->idle_sleep_us = options->idle_sleep_us;
 		w->idle_polls = 1; /* the clock has not been read yet */
 		w->host = tp_host_over(memory, workers->ifindexes, i);
+		w->host.outputs = ops->output != NULL;
 		w->host.random = draw_seed(i);
 		/* A killed predecessor may have left it odd. */
 		w->epoch = (w->host.worker->epoch | 1) + 1;

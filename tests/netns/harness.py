@@ -563,19 +563,19 @@ class Server(Daemon):
     def warm(self, client, number, peer):
         """
         Sends on a bound channel until, both ways, the engine forwards by itself: the first packets
-        to an unknown neighbour take the sockets. Nothing to wait for where there is no engine, nor
+        to an unknown neighbour are the kernel's. Nothing to wait for where there is no engine, nor
         where a packet has to be translated to the other family: that is the sockets' work.
         """
         across = (":" in client.address[0]) != (":" in peer.address[0])
 
         def forwards():
-            before = self.fast_packets()
+            outputs, before = self.stats()["outputs"], self.fast_packets()
             client.send_on(number, b"warm up")
             receive(peer.socket)
             peer.send(b"down", client.relay)
             receive(client.socket)
             after = self.fast_packets()
-            return after[0] > before[0] and after[1] > before[1]
+            return after[0] > before[0] and after[1] > before[1] and self.stats()["outputs"] == outputs
 
         if self.engine != "socket" and not across:
             assert eventually(forwards, 5, 0.05), "the fast path does not take over"

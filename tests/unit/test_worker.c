@@ -24,17 +24,19 @@
 #define LISTENER    "192.0.2.1:3478"
 #define PEER        "10.8.8.8:5000"
 #define CHANNEL     0x4001
+#define UNROUTED    0x4002 /* granted, but nobody knows the way */
+#define UNKNOWN     0x4003
 #define ROOM        64 /* around a frame */
 #define PATIENCE_MS 10000
 
-/* What a frame of the script becomes, by its number modulo 3. */
-enum { SENT, PASSED, DROPPED, FATES };
+/* What a frame of the script becomes, by its number modulo 4. */
+enum { SENT, PASSED, OUTPUT, DROPPED, FATES };
 
 struct tp_backend {
 	uint8_t buffers[TP_BURST][2 * ROOM + FRAME_MAX];
 	size_t lens[TP_BURST];
 	atomic_uint next; /* burst to deliver: this many frames, then 0 */
-	uint32_t send_at_most;
+	uint32_t send_at_most, output_at_most;
 
 	atomic_uint fates[FATES][TP_BURST];
 	atomic_bool even_outside, sent_first;
@@ -114,6 +116,26 @@ static uint32_t pass(struct tp_backend *b, uint32_t worker, const struct tp_pack
 	return count;
 }
 
+/* From the relayed address to the peer, and nothing around it. */
+static uint32_t output(struct tp_backend *b, uint32_t worker, const struct tp_packet *pkts,
+	const struct tp_frame *frames, uint32_t count)
+{
+	static const uint8_t want[] = {
+		10, 8, 8, 8, 50001 >> 8, 50001 & 0xff, 5000 >> 8, 5000 & 0xff};
+
+	for (uint32_t i = 0; i < count; i++) {
+		const uint8_t *packet = pkts[i].data;
+
+		assert_ptr_equal(pkts[i].room, b->buffers[frames[i].number]);
+		assert_int_equal(packet[0], 0x45);
+		assert_memory_equal(packet + 16, want, sizeof(want));
+		assert_int_equal(pkts[i].end - packet, 20 + 8 + 4);
+		assert_memory_equal(packet + 28, "data", 4);
+	}
+	note(b, OUTPUT, frames, count);
+	return count < b->output_at_most ? count : b->output_at_most;
+}
+
 static void release(
 	struct tp_backend *b, uint32_t worker, const struct tp_frame *frames, uint32_t count)
 {
@@ -128,6 +150,7 @@ static const struct tp_backend_ops script = {
 	.receive = receive,
 	.send = send_burst,
 	.pass = pass,
+	.output = output,
 	.release = release,
 };
 
@@ -137,6 +160,7 @@ struct rig {
 	struct tp_backend backend;
 	struct tp_workers *workers;
 	struct tp_engine_options options;
+	struct tp_backend_ops ops;
 };
 
 static struct tp_addr address(const char *text)
@@ -147,15 +171,16 @@ static struct tp_addr address(const char *text)
 	return out;
 }
 
-/* A channel that is granted; the others are unknown, of the same client and of strangers. */
+/* Two channels that are granted; the others are unknown, of the same client and of strangers. */
 static void build(struct tp_backend *b, uint32_t index)
 {
-	static const char *const sources[FATES] = {CLIENT, CLIENT, "10.9.9.9:4001"};
+	static const char *const sources[FATES] = {CLIENT, CLIENT, CLIENT, "10.9.9.9:4001"};
+	static const uint16_t channels[FATES] = {CHANNEL, UNKNOWN, UNROUTED, UNKNOWN};
 	const struct frame_spec spec = {
 		.source = address(sources[index % FATES]),
 		.destination = address(LISTENER),
 		.ttl = 64,
-		.channel = index % FATES == SENT ? CHANNEL : CHANNEL + 1,
+		.channel = channels[index % FATES],
 		.data = (const void *)"data",
 		.data_len = 4,
 	};
@@ -171,13 +196,14 @@ static void publish(struct rig *rig, enum tp_flow_kind kind, uint16_t channel)
 	struct tp_flow_spec spec = {
 		.kind = kind,
 		.in = {.remote = address(CLIENT), .local_port = 3478, .channel = channel},
-		.next_hop = kind == TP_FLOW_CHANNEL,
+		.next_hop = channel == CHANNEL,
 		.expires_ns = tp_clock_now_ns() + 600 * TP_NS_PER_S,
 	};
 	uint32_t slot;
 
 	if (kind == TP_FLOW_CHANNEL)
-		spec.out = (struct tp_flow_side){.remote = address(PEER), .local_port = 50000};
+		spec.out = (struct tp_flow_side){.remote = address(PEER),
+			.local_port = (uint16_t)(50000 + channel - CHANNEL)};
 	assert_int_equal(tp_table_publish(rig->table, &spec, &slot), 0);
 }
 
@@ -196,6 +222,7 @@ static void make_tables(struct rig *rig, uint32_t workers)
 	tp_table_set_next_hop_record(rig->table, 1, &hop);
 	publish(rig, TP_FLOW_CLIENT, 0);
 	publish(rig, TP_FLOW_CHANNEL, CHANNEL);
+	publish(rig, TP_FLOW_CHANNEL, UNROUTED);
 	tp_table_enable(rig->table, true);
 }
 
@@ -211,7 +238,8 @@ static void make(struct rig *rig, uint32_t workers)
 	memset(rig, 0, sizeof(*rig));
 	rig->options.workers = workers;
 	rig->options.idle_sleep_us = 100;
-	rig->backend.send_at_most = UINT32_MAX;
+	rig->ops = script;
+	rig->backend.send_at_most = rig->backend.output_at_most = UINT32_MAX;
 	rig->backend.even_outside = true;
 	make_tables(rig, workers);
 	rig->backend.counters = counters_of(rig, 0);
@@ -219,7 +247,7 @@ static void make(struct rig *rig, uint32_t workers)
 
 static void start(struct rig *rig)
 {
-	if (tp_workers_start(&script, &rig->backend, &rig->memory, &rig->options, &rig->workers,
+	if (tp_workers_start(&rig->ops, &rig->backend, &rig->memory, &rig->options, &rig->workers,
 		    reason) != 0)
 		fail_msg("%s", reason);
 }
@@ -270,12 +298,15 @@ static void test_counters(void **state)
 	make(&rig, 1);
 	own = counters_of(&rig, 0);
 	start(&rig);
-	deliver(&rig, 30);
-	deliver(&rig, 3);
+	deliver(&rig, 40);
+	deliver(&rig, 4);
 	tp_workers_stop(rig.workers);
 	rig.workers = NULL;
 	sum = tp_table_totals(rig.table);
-	assert_int_equal(tp_worker_direction(&sum, TP_CLIENT_TO_PEER).packets, 11);
+	assert_int_equal(tp_worker_direction(&sum, TP_CLIENT_TO_PEER).packets, 22);
+	assert_int_equal(tp_worker_direction(&sum, TP_CLIENT_TO_PEER).bytes, 22 * 4);
+	assert_int_equal(sum.outputs, 11);
+	assert_int_equal(sum.verdicts[TP_NO_NEXT_HOP], 11);
 	assert_int_equal(sum.verdicts[TP_UNBOUND], 11);
 	assert_int_equal(sum.verdicts[TP_NO_FLOW], 11);
 	assert_int_equal(sum.verdicts[TP_QUEUE_FULL], 0);
@@ -292,11 +323,34 @@ static void test_full_queue(void **state)
 
 	make(&rig, 1);
 	rig.backend.send_at_most = 4;
+	rig.backend.output_at_most = 9;
 	start(&rig);
-	deliver(&rig, 30);
+	deliver(&rig, 40);
 	tp_workers_stop(rig.workers);
 	rig.workers = NULL;
-	assert_int_equal(tp_table_totals(rig.table).verdicts[TP_QUEUE_FULL], 6);
+	assert_int_equal(tp_table_totals(rig.table).verdicts[TP_QUEUE_FULL], 6 + 1);
+	end(&rig);
+}
+
+/* Over a back end that hands nothing to the kernel's IP output, such packets stay as they came. */
+static void test_without_output(void **state)
+{
+	static struct rig rig;
+	struct tp_worker_counters sum;
+
+	make(&rig, 1);
+	rig.ops.output = NULL;
+	start(&rig);
+	deliver(&rig, 40);
+	tp_workers_stop(rig.workers);
+	rig.workers = NULL;
+	for (uint32_t i = 0; i < 40; i++)
+		assert_int_equal(
+			rig.backend.fates[PASSED][i], i % FATES == PASSED || i % FATES == OUTPUT);
+	sum = tp_table_totals(rig.table);
+	assert_int_equal(sum.verdicts[TP_NO_NEXT_HOP], 10);
+	assert_int_equal(sum.outputs, 0);
+	assert_int_equal(tp_worker_direction(&sum, TP_CLIENT_TO_PEER).packets, 10);
 	end(&rig);
 }
 
@@ -383,6 +437,7 @@ int main(void)
 		cmocka_unit_test(test_fates),
 		cmocka_unit_test(test_counters),
 		cmocka_unit_test(test_full_queue),
+		cmocka_unit_test(test_without_output),
 		cmocka_unit_test(test_epoch),
 		cmocka_unit_test(test_enter_and_leave),
 		cmocka_unit_test(test_refusals),

@@ -121,6 +121,12 @@ static void forget_transaction(struct frame *frame, uint8_t transaction[FRAME_TR
 		frame_put16(frame, checksum_at, 0xffff);
 }
 
+static void forget_id(struct frame *frame)
+{
+	mend(frame, frame->l3 + 10, frame_get16(frame, frame->l3 + 4), 0);
+	frame_put16(frame, frame->l3 + 4, 0);
+}
+
 void frame_forget_random(
 	const struct frame *in, struct frame *out, uint8_t transaction[FRAME_TRANSACTION])
 {
@@ -135,8 +141,20 @@ void frame_forget_random(
 	v4_out = out->bytes[out->l3] >> 4 == 4;
 	if (v4_in || !v4_out || frame_get16(out, out->l3 + 6) & 0x4000)
 		return;
-	mend(out, out->l3 + 10, frame_get16(out, out->l3 + 4), 0);
-	frame_put16(out, out->l3 + 4, 0);
+	forget_id(out);
+}
+
+void frame_forget_kernel(struct frame *frame)
+{
+	if (!frame_locate(frame))
+		return;
+	memset(frame->bytes, 0, 12);
+	if (frame->bytes[frame->l3] >> 4 == 4) {
+		forget_id(frame);
+		return;
+	}
+	frame->bytes[frame->l3 + 1] &= 0xf0;
+	frame_put16(frame, frame->l3 + 2, 0);
 }
 
 static void put(struct frame *frame, const void *bytes, size_t len)
@@ -144,6 +162,14 @@ static void put(struct frame *frame, const void *bytes, size_t len)
 	if (len)
 		memcpy(frame->bytes + frame->len, bytes, len);
 	frame->len += len;
+}
+
+void frame_wrap(const uint8_t *packet, size_t len, struct frame *out)
+{
+	memset(out->bytes, 0, 12);
+	frame_put16(out, 12, packet[0] >> 4 == 4 ? IPV4 : IPV6);
+	out->len = 14;
+	put(out, packet, len);
 }
 
 static void put16(struct frame *frame, uint16_t value)

@@ -70,5 +70,10 @@ bool frame_locate(struct frame *frame);
 void frame_forget_random(
 	const struct frame *in, struct frame *out, uint8_t transaction[FRAME_TRANSACTION]);
 
+/* Around an IP packet: a frame from nobody to nobody. */
+void frame_wrap(const uint8_t *packet, size_t len, struct frame *out);
+/* Makes it one, and 0 what the kernel's IP output chooses: identification, flow label. */
+void frame_forget_kernel(struct frame *frame);
+
 void frame_put16(struct frame *frame, size_t at, uint16_t value);
 uint16_t frame_get16(const struct frame *frame, size_t at);

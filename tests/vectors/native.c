@@ -15,6 +15,7 @@ static struct tp_host host_of(const struct world *world)
 
 	host.now_ns = tp_clock_now_ns();
 	host.ticks = tp_ticks(host.now_ns);
+	host.outputs = world->outputs;
 	return host;
 }
 
@@ -42,10 +43,13 @@ void native_run(
 	out->verdict = tp_relay(&host, &pkt);
 	random = host.random;
 	out->egress = pkt.egress;
+	out->output = pkt.is_rewritten;
 	out->frame.len = (size_t)(pkt.end - pkt.data);
-	if (out->frame.len)
+	if (out->output)
+		frame_wrap(pkt.data, out->frame.len, &out->frame);
+	else if (out->frame.len)
 		memcpy(out->frame.bytes, pkt.data, out->frame.len);
-	if (out->verdict == TP_RELAYED)
+	if (out->verdict == TP_RELAYED || out->output)
 		frame_forget_random(in, &out->frame, out->transaction);
 }
 

@@ -99,10 +99,10 @@ void probe_build(const struct probe *probe, enum tp_family family, struct frame_
 }
 
 void probe_expect(const struct probe *probe, const struct world *world, const struct frame_spec *in,
-	struct frame *out, uint32_t *egress)
+	bool output, struct frame *out, uint32_t *egress)
 {
 	const struct world_lane *lane = lane_of(probe);
-	const struct tp_next_hop *hop = &world->hops[lane->hop];
+	const struct tp_next_hop none = {0}, *hop = output ? &none : &world->hops[lane->hop];
 	enum tp_family family = (enum tp_family)in->source.family;
 	bool up = probe->from == CLIENT;
 	uint32_t label = world_label(world, &in->source, in->destination.port,
@@ -122,6 +122,8 @@ void probe_expect(const struct probe *probe, const struct world *world, const st
 	spec.trailer = 0;
 	spec.ttl--;
 	spec.label = label & 0xfffff;
+	if (output)
+		spec.fragment = 0;
 	if (!(spec.fragment & 0x4000))
 		spec.id ^= (uint16_t)((label & 0xff) << 8 | (label >> 8 & 0xff));
 	frame_build(&spec, out);

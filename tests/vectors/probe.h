@@ -39,6 +39,6 @@ void probe_build(const struct probe *probe, enum tp_family family, struct frame_
 void probe_finish(size_t size, const struct patch *patches, size_t patches_count,
 	struct frame_spec *spec, struct frame *out);
 
-/* What it should leave as when it is relayed, and where. */
+/* What it should leave as when it is relayed, and where; or, wrapped, by the kernel's IP output. */
 void probe_expect(const struct probe *probe, const struct world *world, const struct frame_spec *in,
-	struct frame *out, uint32_t *egress);
+	bool output, struct frame *out, uint32_t *egress);

@@ -16,6 +16,7 @@ struct outcome {
 	struct frame frame; /* as it left, nothing random in it; only bytes and len are set */
 	uint8_t transaction[FRAME_TRANSACTION]; /* of a Data indication, as it left */
 	uint32_t egress;                        /* RELAYED: ifindex */
+	bool output; /* PASS: rewritten, for the kernel's IP output; wrapped (frame.h) */
 };
 
 /* Without room in front there is none behind either, else TAILROOM. */

@@ -318,8 +318,15 @@ static void mark(const struct way *way, uint32_t label, enum tp_family out, bool
 		spec->id = in->id ^ (uint16_t)((label & 0xff) << 8 | (label >> 8 & 0xff));
 }
 
+/* The attribute, from IPv4 to IPv4. */
+static bool must_stay_whole(const struct way *way, const struct frame_spec *in)
+{
+	return !way->down && in->attributes && strchr(in->attributes, 'N') &&
+	       way->client == TP_IPV4 && way->relay == TP_IPV4;
+}
+
 void way_expect(const struct way *way, const struct world *world, const struct frame_spec *in,
-	struct frame *out, uint32_t *egress)
+	bool output, struct frame *out, uint32_t *egress)
 {
 	bool whom_channel = way->whom == SENDER_ROUND ||
 			    (way->whom == SENDER_ROUND_CHANNEL && way->who == SENDER_ROUND);
@@ -327,7 +334,7 @@ void way_expect(const struct way *way, const struct world *world, const struct f
 	enum tp_family family = way->round  ? way->whom_client
 				: way->down ? way->client
 					    : way->relay;
-	const struct tp_next_hop *hop = &world->hops[hops[last]];
+	const struct tp_next_hop none = {0}, *hop = output ? &none : &world->hops[hops[last]];
 	struct frame_spec spec = *in;
 	bool df = in->fragment & 0x4000;
 	size_t len = in->data_len;
@@ -344,10 +351,7 @@ void way_expect(const struct way *way, const struct world *world, const struct f
 	if (!way->down) {
 		spec.source = relay_of(way->who, way->client, way->relay);
 		spec.destination = peer_of(way);
-		if (in->attributes && strchr(in->attributes, 'N') && way->client == TP_IPV4 &&
-			way->relay == TP_IPV4)
-			df = true;
-		df = hop_df(way->client, df, ip_len(way->relay, len));
+		df = hop_df(way->client, df || must_stay_whole(way, in), ip_len(way->relay, len));
 	}
 	if (way->round)
 		len = wrap_down(way, way->whom, way->whom_client, spec.source, whom_channel, &spec);
@@ -355,6 +359,8 @@ void way_expect(const struct way *way, const struct world *world, const struct f
 		len = wrap_down(way, way->who, way->client, in->source, way->channel, &spec);
 	if (way->round || way->down)
 		df = hop_df(way->relay, df, ip_len(family, len));
+	if (output)
+		df = must_stay_whole(way, in);
 	mark(way, label_of(way, world, whom_channel), family, df, in, &spec);
 	if (spec.checksum == CHECKSUM_NONE && family == TP_IPV6)
 		spec.checksum = CHECKSUM_GOOD;

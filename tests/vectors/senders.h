@@ -47,6 +47,6 @@ uint16_t sender_relay_port(enum sender who, enum tp_family client);
 
 void way_build(const struct way *way, struct frame_spec *spec, struct frame *out);
 
-/* What it leaves as when it is relayed, and where. */
+/* What it leaves as when it is relayed, and where; or, wrapped, by the kernel's IP output. */
 void way_expect(const struct way *way, const struct world *world, const struct frame_spec *in,
-	struct frame *out, uint32_t *egress);
+	bool output, struct frame *out, uint32_t *egress);

@@ -26,6 +26,7 @@ struct row {
 	bool limit;                /* there is a bandwidth limit, of the limited senders */
 	bool spent[TP_DIRECTIONS]; /* and they have used it up */
 	enum tp_verdict bpf;       /* instead of TP_RELAYED: the kernel has to do it */
+	enum tp_verdict output;    /* instead of `want`, of a host that outputs */
 };
 
 #define V4  .client = TP_IPV4, .relay = TP_IPV4
@@ -95,6 +96,15 @@ static const struct row rows[] = {
 	{"the permission is over, down", TP_EXPIRED, {V6, .who = SENDER_LAPSED, .down = true}},
 	{"no next hop", TP_NO_NEXT_HOP, {V4, .who = SENDER_UNROUTED}},
 	{"no next hop, down", TP_NO_NEXT_HOP, {V6, .who = SENDER_UNROUTED, .down = true}},
+	{"no next hop, don't fragment", TP_NO_NEXT_HOP, {V4, .who = SENDER_UNROUTED, WITH("XND")}},
+	{"no next hop, and DF does not matter", TP_NO_NEXT_HOP, {V4, .who = SENDER_UNROUTED, .channel = true, .frame.fragment = 0x4000, .frame.tos = 0xb9}},
+	{"no next hop, odd data, trailer", TP_NO_NEXT_HOP, {V4, .who = SENDER_UNROUTED, .down = true, .size = 7, .frame.trailer = 9, .frame.vlan = {0x2005}}},
+	{"no next hop, a wrong checksum", TP_NO_NEXT_HOP, {V6, .who = SENDER_UNROUTED, .frame.checksum = CHECKSUM_WRONG}},
+	{"no next hop, no checksum", TP_NO_NEXT_HOP, {TO6, .who = SENDER_UNROUTED, .frame.checksum = CHECKSUM_NONE}},
+	{"no next hop, a fingerprint", TP_NO_NEXT_HOP, {V4, .who = SENDER_UNROUTED, WITH("XDF")}},
+	{"no next hop, a wrong fingerprint", TP_NO_NEXT_HOP, {V4, .who = SENDER_UNROUTED, WITH("XDf")}, .output = TP_MALFORMED},
+	{"no next hop, a wrong header checksum", TP_NO_NEXT_HOP, {V4, .who = SENDER_UNROUTED, .frame.wrong_ip_checksum = true}, .output = TP_BAD_CHECKSUM},
+	{"too big, don't fragment", TP_TOO_BIG, {V4, .who = SENDER_SMALL, WITH("XND"), .size = 1300}},
 	{"no next hop into the other family", TP_NO_NEXT_HOP, {TO6, .who = SENDER_UNROUTED, .channel = true}},
 	{"TTL 1", TP_TTL_EXPIRED, {V4, .frame.ttl = 1}},
 	{"TTL 2", TP_RELAYED, {TO4, .frame.ttl = 2}},
@@ -136,7 +146,8 @@ static const struct row rows[] = {
 	{"over the limit on a channel, down", TP_POLICED, {V4, .who = SENDER_LIMITED, .channel = true, .down = true}, .limit = true, .spent = {false, true}},
 	{"over the limit into the other family", TP_POLICED, {TO6, .who = SENDER_LIMITED, .channel = true}, .limit = true, .spent = {true, false}},
 	{"over the limit the other way only", TP_RELAYED, {V4, .who = SENDER_LIMITED}, .limit = true, .spent = {false, true}},
-	{"over the limit, but too big comes first", TP_TOO_BIG, {V4, .who = SENDER_LIMITED, .down = true, .size = 1440}, .limit = true, .spent = {false, true}},
+	{"over the limit, but too big comes first", TP_TOO_BIG, {V4, .who = SENDER_LIMITED, .down = true, .size = 1440}, .limit = true, .spent = {false, true}, .output = TP_POLICED},
+	{"within the limit, but too big", TP_TOO_BIG, {V4, .who = SENDER_LIMITED, .down = true, .size = 1440}, .limit = true},
 	{"over a limit that was taken away", TP_RELAYED, {V4, .who = SENDER_LIMITED}, .spent = {true, true}},
 	{"of others' limits nobody knows", TP_RELAYED, {V4}, .limit = true, .spent = {true, true}},
 	{"round: within the limit there", TP_RELAYED, {ROUND(ROUND_LIMITED), .channel = true}, .limit = true},
@@ -163,10 +174,24 @@ static const struct row rows[] = {
 	{"round: a wrong checksum stays wrong", TP_RELAYED, {ROUND(ROUND_CHANNEL), .channel = true, .frame.checksum = CHECKSUM_WRONG}},
 	{"round: no checksum stays none", TP_RELAYED, {ROUND(ROUND_DATA), .frame.checksum = CHECKSUM_NONE}},
 	{"round: a wrong header checksum stays wrong", TP_RELAYED, {ROUND(ROUND_DATA), .frame.wrong_ip_checksum = true}},
+	{"round: too big there", TP_TOO_BIG, {ROUND(ROUND_DATA), .channel = true, .size = 1450}},
 	{"round: no room", TP_NO_ROOM, {ROUND(ROUND_DATA), .channel = true}, .no_room = true},
 	{"from the wire no relay of ours sends", TP_BAD_SOURCE, {.who = SENDER_ROUND, V4, .down = true, .peer = "192.0.2.2"}},
 };
 /* clang-format on */
+
+static enum tp_verdict wanted(const struct row *row)
+{
+	return world.outputs && row->output ? row->output : row->want;
+}
+
+/* Rewritten for the kernel's IP output. */
+static bool is_output(const struct row *row)
+{
+	enum tp_verdict want = wanted(row);
+
+	return world.outputs && (want == TP_TOO_BIG || want == TP_NO_NEXT_HOP);
+}
 
 static enum tp_family family_in(const struct way *way)
 {
@@ -206,10 +231,11 @@ static struct tp_worker_counters expect_counters(
 {
 	const struct way *way = &row->way;
 
-	if (row->want != TP_RELAYED) {
-		c.verdicts[row->want]++;
+	c.outputs += is_output(row);
+	if (wanted(row) != TP_RELAYED)
+		c.verdicts[wanted(row)]++;
+	if (wanted(row) != TP_RELAYED && !is_output(row))
 		return c;
-	}
 	if (!way->down)
 		add(&c.relayed[TP_CLIENT_TO_PEER][pair(way->client, way->relay)], spec->data_len);
 	if (way->down || way->round)
@@ -243,7 +269,7 @@ static bool flows_counted(const struct row *row, const struct tp_flow *before, s
 		ups += is_up;
 		downs += !is_up;
 	}
-	if (row->want != TP_RELAYED)
+	if (wanted(row) != TP_RELAYED && !is_output(row))
 		return ups + downs == 0;
 	return ups == !row->way.down && downs == (row->way.down || row->way.round);
 }
@@ -271,19 +297,20 @@ static bool run_native(const struct row *row, const struct frame_spec *spec, con
 	memcpy(before, world.memory.regions[TP_REGION_FLOWS],
 		tp_table_slots(world.table) * sizeof(before[0]));
 	native_run(&world, in, row->no_room ? 0 : HEADROOM, native);
-	if (native->verdict != row->want)
+	if (native->verdict != wanted(row) || native->output != is_output(row))
 		return complain("native", native, in);
 	totals = expect_counters(row, spec, totals);
 	after = tp_table_totals(world.table);
 	if (memcmp(&totals, &after, sizeof(totals)) != 0 ||
 		!flows_counted(row, before, spec->data_len))
 		return complain("native: counters", native, in);
-	if (row->want == TP_RELAYED) {
-		way_expect(&row->way, &world, spec, &want, &egress);
-		if (egress != native->egress || !checksums_fit(spec, &native->frame))
+	if (wanted(row) == TP_RELAYED || native->output) {
+		way_expect(&row->way, &world, spec, native->output, &want, &egress);
+		if ((!native->output && egress != native->egress) ||
+			!checksums_fit(spec, &native->frame))
 			return complain("native: checksums or egress", native, &want);
 	}
-	if (tp_verdict_fate(row->want) != TP_FATE_DROP && !frame_equal(&native->frame, &want))
+	if (tp_verdict_fate(wanted(row)) != TP_FATE_DROP && !frame_equal(&native->frame, &want))
 		return complain("native: bytes", native, &want);
 	return true;
 }
@@ -315,10 +342,7 @@ static bool run_wire(const struct frame *in, const struct outcome *native)
 		return (tp_verdict_fate(native->verdict) == TP_FATE_PASS &&
 			       frame_equal(&got.frame, in)) ||
 		       complain("steering", &got, in);
-	if (got.verdict != native->verdict)
-		return complain(the_wire->name, &got, &native->frame);
-	if (tp_verdict_fate(got.verdict) != TP_FATE_DROP &&
-		!frame_equal(&got.frame, &native->frame))
+	if (got.verdict != native->verdict || !wire_frame_equal(&got, native))
 		return complain(the_wire->name, &got, &native->frame);
 	if (got.verdict == TP_RELAYED && got.egress != native->egress)
 		return complain("egress", &got, &native->frame);
@@ -564,6 +588,7 @@ int main(void)
 
 	bpf = the_wire ? NULL : bpf_open(&reason);
 	world_create(&world, bpf ? bpf_redirect_ifindex(bpf) : 2);
+	world.outputs = the_wire != NULL; /* whether it can be opened or not */
 	if (the_wire)
 		wire = wire_open(&world, &reason);
 	if (bpf)

@@ -26,6 +26,7 @@ struct wire_runner {
 	struct tp_worker_counters *worker;
 	struct tp_workers *workers;
 	uint32_t held; /* before the first packet */
+	int output;    /* the far end of the kernel's cable */
 };
 
 static void must(bool ok, const char *what)
@@ -46,6 +47,22 @@ static void enter_silent_namespace(void)
 	must(fd < 0 || write(fd, "1", 1) == 1, "disable_ipv6");
 	if (fd >= 0)
 		close(fd);
+}
+
+/* The kernel has the world's addresses, and a way to everywhere on which there are no questions. */
+static int lay_cable(void)
+{
+	must(system("ip link set lo up && sysctl -qw net.ipv6.conf.lo.disable_ipv6=0 && "
+		    "for a in 192.0.2.1/32 192.0.2.2/32 2001:db8::1/128 2001:db8::2/128; do "
+		    "ip addr add $a dev lo || exit 1; done") == 0,
+		"addresses");
+	must(system("ip link add kernel0 mtu 4000 type veth peer name kernel1 && "
+		    "ip link set kernel1 mtu 4000 up && ip link set kernel0 arp off && "
+		    "sysctl -qw net.ipv6.conf.kernel0.disable_ipv6=0 && "
+		    "ip link set kernel0 up && ip route add default dev kernel0 && "
+		    "ip -6 route add default dev kernel0") == 0,
+		"the kernel's cable");
+	return wire_open_device("kernel1");
 }
 
 static void start(struct wire_runner *runner, const struct world *world)
@@ -82,6 +99,8 @@ struct wire_runner *wire_open(const struct world *world, const char **reason)
 	must(runner != NULL, "memory");
 	runner->wire = the_wire;
 	enter_silent_namespace();
+	runner->output = lay_cable();
+	must(runner->output >= 0, "the kernel's cable");
 	if (runner->wire->prepare)
 		must(runner->wire->prepare(reason), *reason);
 	start(runner, world);
@@ -109,6 +128,7 @@ static void copy_counters(struct tp_worker_counters *to, const struct tp_worker_
 	memcpy(to->verdicts, from->verdicts, sizeof(to->verdicts));
 	memcpy(to->relayed, from->relayed, sizeof(to->relayed));
 	to->hairpins = from->hairpins;
+	to->outputs = from->outputs;
 }
 
 void wire_copy_world(struct wire_runner *runner, const struct world *world)
@@ -124,12 +144,14 @@ void wire_copy_world(struct wire_runner *runner, const struct world *world)
 	copy_counters(runner->worker, world->memory.regions[TP_REGION_WORKERS]);
 }
 
-/* The verdict that was counted since; TP_VERDICT_COUNT: none yet. */
+/* The verdict that was counted since, once all is; TP_VERDICT_COUNT: none yet. */
 static enum tp_verdict counted(
 	const struct tp_worker_counters *before, const struct tp_worker_counters *worker)
 {
+	if (__atomic_load_n(&worker->bursts, __ATOMIC_ACQUIRE) == before->bursts)
+		return TP_VERDICT_COUNT;
 	for (int i = 0; i < TP_VERDICT_CELLS; i++)
-		if (__atomic_load_n(&worker->verdicts[i], __ATOMIC_ACQUIRE) != before->verdicts[i])
+		if (worker->verdicts[i] != before->verdicts[i])
 			return (enum tp_verdict)i;
 	for (int i = 0; i < TP_DIRECTIONS; i++)
 		if (tp_worker_direction(worker, i).packets !=
@@ -156,12 +178,25 @@ static enum tp_verdict await_verdict(const struct wire_runner *runner,
 	return verdict;
 }
 
-static bool fetch(
-	const struct wire *wire, enum tp_fate fate, const struct world *world, struct outcome *out)
+/* What else the kernel sends there has nothing to do with it. */
+static bool was_output(const struct wire_runner *runner, struct frame *out)
 {
+	while (wire_read(runner->output, out)) {
+		if (frame_locate(out))
+			return true;
+	}
+	return false;
+}
+
+static bool fetch(const struct wire_runner *runner, enum tp_fate fate, const struct world *world,
+	struct outcome *out)
+{
+	const struct wire *wire = runner->wire;
+
 	out->egress = WORLD_INGRESS;
+	out->output = fate == TP_FATE_PASS && was_output(runner, &out->frame);
 	if (fate == TP_FATE_PASS)
-		return wire->passed(&out->frame);
+		return out->output || wire->passed(&out->frame);
 	if (wire->left(0, &out->frame))
 		return true;
 	out->egress = world->interfaces[WIRE_REDIRECT];
@@ -196,18 +231,35 @@ bool wire_run(struct wire_runner *runner, const struct world *world, const struc
 		return false;
 	runner->wire->put(in);
 	out->frame = *in;
+	out->output = false;
 	out->verdict = await_verdict(runner, &before, &out->frame);
 	if (out->verdict == WIRE_STEERED)
 		return true;
 	fate = tp_verdict_fate(out->verdict);
 	end = tp_clock_now_ns() + PATIENCE_NS;
-	while (fate != TP_FATE_DROP && !fetch(runner->wire, fate, world, out)) {
+	while (fate != TP_FATE_DROP && !fetch(runner, fate, world, out)) {
 		if (tp_clock_now_ns() > end)
 			end_by_loss(in, out->verdict);
 	}
-	if (out->verdict == TP_RELAYED)
+	if (out->verdict == TP_RELAYED || out->output)
 		frame_forget_random(in, &out->frame, out->transaction);
 	return true;
+}
+
+bool wire_frame_equal(struct outcome *got, const struct outcome *native)
+{
+	static struct frame want;
+
+	if (got->output != native->output)
+		return false;
+	if (tp_verdict_fate(got->verdict) == TP_FATE_DROP)
+		return true;
+	want = native->frame;
+	if (got->output) {
+		frame_forget_kernel(&want);
+		frame_forget_kernel(&got->frame);
+	}
+	return frame_equal(&got->frame, &want);
 }
 
 bool wire_counters_equal(const struct wire_runner *runner, const struct world *world)
@@ -224,7 +276,7 @@ bool wire_counters_equal(const struct wire_runner *runner, const struct world *w
 	return equal &&
 	       memcmp(want.verdicts, runner->worker->verdicts, sizeof(want.verdicts)) == 0 &&
 	       memcmp(want.relayed, runner->worker->relayed, sizeof(want.relayed)) == 0 &&
-	       want.hairpins == runner->worker->hairpins;
+	       want.hairpins == runner->worker->hairpins && want.outputs == runner->worker->outputs;
 }
 
 /* The last packet's buffer may still be on its way home. */
@@ -251,6 +303,7 @@ bool wire_close(struct wire_runner *runner)
 	whole = settles(runner);
 	tp_workers_stop(runner->workers);
 	runner->wire->disconnect();
+	close(runner->output);
 	if (runner->wire->backend->audit(runner->backend, reason) != 0) {
 		printf("FAILED: %s: %s\n", runner->wire->name, reason);
 		whole = false;

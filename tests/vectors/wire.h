@@ -1,7 +1,8 @@
 /*
  * A third way to run the fast path: the polling worker as turnpike-dataplane runs it, over a back
  * end whose other end of the wire is in the test's hands. One frame at a time: the worker's
- * counters tell when it is done.
+ * counters tell when it is done. What the worker gives to the kernel's IP output arrives at the
+ * other end of a cable to which all of the kernel's routes lead.
  */
 #pragma once
 
@@ -64,6 +65,9 @@ void wire_copy_world(struct wire_runner *runner, const struct world *world);
 #define WIRE_STEERED TP_VERDICT_COUNT
 bool wire_run(struct wire_runner *runner, const struct world *world, const struct frame *in,
 	struct outcome *out);
+
+/* Has the same come out as of the native core? What is dropped nobody sees. */
+bool wire_frame_equal(struct outcome *got, const struct outcome *native);
 
 /* Are all counters equal to those the native core wrote? */
 bool wire_counters_equal(const struct wire_runner *runner, const struct world *world);

@@ -50,6 +50,7 @@ struct world {
 	struct tp_table *table;
 	struct tp_next_hop hops[8];
 	uint32_t interfaces[TP_INTERFACES_MAX]; /* ifindex by place */
+	bool outputs;                           /* the host does (core/host.h) */
 };
 
 /* redirect_ifindex: of HOP_REDIRECT. Ends the program when anything fails. */

@@ -104,13 +104,14 @@ void afxdp_locals_check(struct afxdp_locals *locals);
 bool afxdp_locals_have(const struct afxdp_locals *locals, const uint64_t ip[2]);
 
 /*
- * kernel.c: ways through the kernel's stack, for one worker. Up to its own sockets, and out of an
- * interface where the worker has no queue.
+ * kernel.c: ways through the kernel's stack, for one worker. Up to its own sockets, through its IP
+ * output, and out of an interface where the worker has no queue.
  */
 struct afxdp_kernel {
 	int raw4, raw6;                /* -1: none */
 	int packet[TP_INTERFACES_MAX]; /* -1: not needed */
 	struct afxdp_messages *messages;
+	struct tp_output *output;
 	const struct afxdp_locals *locals;
 };
 int afxdp_kernel_open(struct afxdp_kernel *kernel, const struct afxdp_locals *locals);
@@ -126,3 +127,6 @@ uint32_t afxdp_kernel_pass(
 void afxdp_kernel_send(
 	struct afxdp_kernel *kernel, uint32_t interface, const struct tp_packet *pkt);
 uint32_t afxdp_kernel_flush(struct afxdp_kernel *kernel, uint32_t interface);
+/* Rewritten IP packets. How many the kernel sent. */
+uint32_t afxdp_kernel_output(
+	struct afxdp_kernel *kernel, const struct tp_packet *pkts, uint32_t count);

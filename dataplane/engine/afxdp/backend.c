@@ -46,6 +46,7 @@ struct worker {
 	struct afxdp_queue *out[TP_INTERFACES_MAX];
 	struct pollfd *polls; /* one for each queue */
 	struct afxdp_kernel kernel;
+	struct tp_worker_counters *counters; /* NULL before start() */
 } __attribute__((aligned(128)));
 
 struct tp_backend {
@@ -386,8 +387,11 @@ static int start_interface(
 static int start(struct tp_backend *b, const struct tp_memory *memory, const int fds[TP_REGIONS],
 	char reason[TP_REASON_SIZE])
 {
+	struct tp_worker_counters *counters = memory->regions[TP_REGION_WORKERS];
 	int err = 0;
 
+	for (uint32_t i = 0; i < b->workers_count; i++)
+		b->workers[i].counters = &counters[i];
 	b->locals.config = memory->regions[TP_REGION_CONFIG];
 	b->locals.table = memory->regions[TP_REGION_LOCALS];
 	afxdp_locals_check(&b->locals);
@@ -575,6 +579,16 @@ static uint32_t pass(struct tp_backend *b, uint32_t worker, const struct tp_pack
 	return taken;
 }
 
+static uint32_t output(struct tp_backend *b, uint32_t worker, const struct tp_packet *pkts,
+	const struct tp_frame *frames, uint32_t count)
+{
+	struct worker *w = &b->workers[worker];
+
+	w->counters->verdicts[TP_NOT_SENT] += count - afxdp_kernel_output(&w->kernel, pkts, count);
+	release(b, worker, frames, count);
+	return count;
+}
+
 static void wait_for_frames(struct tp_backend *b, uint32_t worker, uint32_t timeout_us)
 {
 	struct worker *w = &b->workers[worker];
@@ -592,6 +606,7 @@ const struct tp_backend_ops tp_backend_afxdp = {
 	.receive = receive,
 	.send = send_burst,
 	.pass = pass,
+	.output = output,
 	.release = release,
 	.wait = wait_for_frames,
 	.check = check,

@@ -1,18 +1,19 @@
 /*
  * Ways through the kernel's stack, for what rarely goes there: packets that turned out to be the
- * control plane's, and frames out of an interface where the worker has no queue. One call a burst.
+ * control plane's, rewritten ones that have no other way out, and frames out of an interface where
+ * the worker has no queue. One call a burst.
  * Each worker has its own sockets; opened as root, used without privileges.
  */
 #include "afxdp.h"
 
 #include "dataplane/core/checksum.h"
+#include "dataplane/worker/messages.h"
+#include "dataplane/worker/output.h"
 
 #include <errno.h>
 #include <linux/if_packet.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 /* In <linux/in6.h>, which does not go together with <netinet/in.h>. */
@@ -20,30 +21,23 @@
 #define IPV6_HDRINCL 36
 #endif
 
-struct burst {
-	int fd;
-	unsigned int count;
-	struct mmsghdr messages[TP_BURST];
-	struct iovec parts[TP_BURST];
-	union {
-		struct sockaddr_in v4;
-		struct sockaddr_in6 v6;
-	} to[TP_BURST];
-};
-
 struct afxdp_messages {
-	struct burst raw4, raw6;
-	struct burst packet[TP_INTERFACES_MAX];
+	struct tp_messages raw4, raw6;
+	struct tp_messages packet[TP_INTERFACES_MAX];
 };
 
 int afxdp_kernel_open(struct afxdp_kernel *k, const struct afxdp_locals *locals)
 {
 	const int on = 1;
+	int err;
 
 	k->locals = locals;
 	k->messages = calloc(1, sizeof(*k->messages));
 	if (!k->messages)
 		return -ENOMEM;
+	err = tp_output_open(&k->output);
+	if (err)
+		return err;
 	k->raw4 = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
 	if (k->raw4 < 0)
 		return -errno;
@@ -85,35 +79,7 @@ void afxdp_kernel_close(struct afxdp_kernel *k)
 			close(k->packet[i]);
 	}
 	free(k->messages);
-}
-
-static void add(struct burst *b, uint8_t *data, size_t len, void *to, socklen_t to_size)
-{
-	b->parts[b->count] = (struct iovec){data, len};
-	b->messages[b->count].msg_hdr = (struct msghdr){
-		.msg_name = to,
-		.msg_namelen = to_size,
-		.msg_iov = &b->parts[b->count],
-		.msg_iovlen = 1,
-	};
-	b->count++;
-}
-
-/* What the socket does not take at once is lost; a message that it refuses costs no other. */
-static uint32_t send_all(int fd, struct burst *b)
-{
-	uint32_t sent = 0, at = 0;
-
-	while (at < b->count) {
-		int n = sendmmsg(fd, b->messages + at, b->count - at, MSG_DONTWAIT);
-
-		if (n <= 0 && (errno == EAGAIN || errno == ENOBUFS))
-			break;
-		sent += n > 0 ? (uint32_t)n : 0;
-		at += n > 0 ? (uint32_t)n : 1;
-	}
-	b->count = 0;
-	return sent;
+	tp_output_close(k->output);
 }
 
 /*
@@ -133,14 +99,12 @@ static bool add4(struct afxdp_kernel *k, uint8_t *l3)
 {
 	const struct tp_ipv4 *ip = (const void *)l3;
 	const uint64_t destination[2] = {0, tp_map_v4(tp_get32(&ip->destination))};
-	struct burst *b = &k->messages->raw4;
-	struct sockaddr_in *to = &b->to[b->count].v4;
+	struct msghdr *message;
 
 	if (!is_intact(l3) || !afxdp_locals_have(k->locals, destination))
 		return false;
-	*to = (struct sockaddr_in){.sin_family = AF_INET};
-	to->sin_addr.s_addr = tp_get32(&ip->destination);
-	add(b, l3, tp_from_be16(ip->len), to, sizeof(*to));
+	message = tp_messages_add(&k->messages->raw4, l3, tp_from_be16(ip->len));
+	tp_message_to_v4(message, tp_get32(&ip->destination));
 	return true;
 }
 
@@ -148,14 +112,13 @@ static bool add6(struct afxdp_kernel *k, uint8_t *l3)
 {
 	const struct tp_ipv6 *ip = (const void *)l3;
 	const uint64_t destination[2] = {tp_get64(ip->destination), tp_get64(ip->destination + 8)};
-	struct burst *b = &k->messages->raw6;
-	struct sockaddr_in6 *to = &b->to[b->count].v6;
+	struct msghdr *message;
 
 	if (!afxdp_locals_have(k->locals, destination))
 		return false;
-	*to = (struct sockaddr_in6){.sin6_family = AF_INET6};
-	memcpy(&to->sin6_addr, ip->destination, sizeof(to->sin6_addr));
-	add(b, l3, (size_t)TP_IPV6_LEN + tp_from_be16(ip->payload_len), to, sizeof(*to));
+	message = tp_messages_add(
+		&k->messages->raw6, l3, (size_t)TP_IPV6_LEN + tp_from_be16(ip->payload_len));
+	tp_message_to_v6(message, ip->destination);
 	return true;
 }
 
@@ -186,18 +149,25 @@ uint32_t afxdp_kernel_pass(struct afxdp_kernel *k, const struct tp_packet *pkts,
 
 	for (uint32_t i = 0; i < count; i++)
 		taken += !add_ip(k, &pkts[i]);
-	return taken + send_all(k->raw4, &k->messages->raw4) +
-	       send_all(k->raw6, &k->messages->raw6);
+	return taken + tp_messages_send(&k->messages->raw4, k->raw4) +
+	       tp_messages_send(&k->messages->raw6, k->raw6);
 }
 
 void afxdp_kernel_send(struct afxdp_kernel *k, uint32_t interface, const struct tp_packet *pkt)
 {
 	if (k->packet[interface] >= 0)
-		add(&k->messages->packet[interface], pkt->data, (size_t)(pkt->end - pkt->data),
-			NULL, 0);
+		tp_messages_add(
+			&k->messages->packet[interface], pkt->data, (size_t)(pkt->end - pkt->data));
 }
 
 uint32_t afxdp_kernel_flush(struct afxdp_kernel *k, uint32_t interface)
 {
-	return send_all(k->packet[interface], &k->messages->packet[interface]);
+	return tp_messages_send(&k->messages->packet[interface], k->packet[interface]);
+}
+
+uint32_t afxdp_kernel_output(struct afxdp_kernel *k, const struct tp_packet *pkts, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		tp_output_add(k->output, pkts[i].data, pkts[i].end);
+	return tp_output_send(k->output);
 }

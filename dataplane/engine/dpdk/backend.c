@@ -184,7 +184,7 @@ static int start(struct tp_backend *backend, const struct tp_memory *memory,
 		dpdk_tap_set_carrier(port, port->up);
 	}
 	dpdk_eal_confine();
-	return dpdk_exception_start(backend, reason);
+	return dpdk_exception_start(backend, memory, reason);
 }
 
 /* Makes the thread one that has a cache of the pool. */
@@ -279,6 +279,7 @@ const struct tp_backend_ops tp_backend_dpdk = {
 	.receive = dpdk_receive,
 	.send = dpdk_send,
 	.pass = dpdk_pass,
+	.output = dpdk_output,
 	.release = dpdk_release,
 	.wait = dpdk_wait,
 	.check = check,

@@ -186,6 +186,18 @@ uint32_t dpdk_pass(struct tp_backend *backend, uint32_t worker, const struct tp_
 	return dpdk_exception_pass(backend, mbufs, count);
 }
 
+uint32_t dpdk_output(struct tp_backend *backend, uint32_t worker, const struct tp_packet *pkts,
+	const struct tp_frame *frames, uint32_t count)
+{
+	struct rte_mbuf *mbufs[TP_BURST];
+
+	for (uint32_t i = 0; i < count; i++) {
+		mbufs[i] = finish(&pkts[i], &frames[i]);
+		mbufs[i]->port = DPDK_NO_PORT;
+	}
+	return dpdk_exception_pass(backend, mbufs, count);
+}
+
 void dpdk_release(
 	struct tp_backend *backend, uint32_t worker, const struct tp_frame *frames, uint32_t count)
 {

@@ -24,6 +24,8 @@
 #define DPDK_USER_SIZE        1024 /* descriptors each way of a virtio-user */
 #define DPDK_BATCH            32   /* frames the slow path handles at a time */
 
+#define DPDK_NO_PORT RTE_MBUF_PORT_INVALID /* of an IP packet for the kernel to send */
+
 #define DPDK_AF_XDP_QUEUE 2048 /* frames in net_af_xdp's fill and transmit rings */
 
 struct dpdk_port;
@@ -88,8 +90,10 @@ struct dpdk_exception {
 	bool running;
 	int wake; /* eventfd: ends the thread's sleep; -1: none */
 	struct rte_ring
-		*to_kernel;     /* workers -> exception thread; the frame's port tells the TAP */
-	struct rte_mbuf *spare; /* to be read into next */
+		*to_kernel;       /* workers -> exception thread; the frame's port tells the TAP */
+	struct rte_mbuf *spare;   /* to be read into next */
+	struct tp_output *output; /* for what has no port */
+	struct tp_worker_counters *counters; /* worker 0's: TP_NOT_SENT is written here alone */
 	atomic_bool asleep, stopping;
 	atomic_ulong refused; /* frames the kernel would not take */
 };
@@ -164,7 +168,8 @@ int dpdk_gateway_add(struct mnl_socket *netlink, uint32_t ifindex, const char *g
 
 /* exception.c. pass: takes all frames; returns how many were queued for the kernel. */
 int dpdk_exception_open(struct tp_backend *backend, char reason[TP_REASON_SIZE]);
-int dpdk_exception_start(struct tp_backend *backend, char reason[TP_REASON_SIZE]);
+int dpdk_exception_start(
+	struct tp_backend *backend, const struct tp_memory *memory, char reason[TP_REASON_SIZE]);
 uint32_t dpdk_exception_pass(struct tp_backend *backend, struct rte_mbuf **frames, uint32_t count);
 void dpdk_exception_close(struct tp_backend *backend);
 
@@ -180,6 +185,8 @@ uint32_t dpdk_receive(struct tp_backend *backend, uint32_t worker, struct tp_pac
 uint32_t dpdk_send(struct tp_backend *backend, uint32_t worker, const struct tp_packet *pkts,
 	const struct tp_frame *frames, uint32_t count);
 uint32_t dpdk_pass(struct tp_backend *backend, uint32_t worker, const struct tp_packet *pkts,
+	const struct tp_frame *frames, uint32_t count);
+uint32_t dpdk_output(struct tp_backend *backend, uint32_t worker, const struct tp_packet *pkts,
 	const struct tp_frame *frames, uint32_t count);
 void dpdk_release(
 	struct tp_backend *backend, uint32_t worker, const struct tp_frame *frames, uint32_t count);

@@ -6,11 +6,15 @@
  *   worker --to_kernel--> thread --write--> TAP        TAP --read--> thread --from_kernel--> worker
  * 0
  *
- * Worker 0 sends what the kernel wants sent, with its other frames: transmit queues are its own.
+ * By the same ring come rewritten packets for the kernel's IP output, which have no port: they
+ * leave by the TAP, or whatever else the kernel's routes say. Worker 0 sends what the kernel wants
+ * sent, with its other frames: transmit queues are its own.
  */
 #include "dpdk.h"
 
+#include "base/cleanup.h"
 #include "base/log.h"
+#include "dataplane/worker/output.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -38,6 +42,25 @@ static uint32_t run_of(struct rte_mbuf **frames, uint32_t n)
 	return same;
 }
 
+/* The verdict has no other writer. */
+static void output(struct dpdk_exception *exception, struct rte_mbuf **packets, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		const uint8_t *packet = rte_pktmbuf_mtod(packets[i], const uint8_t *);
+
+		tp_output_add(exception->output, packet, packet + packets[i]->data_len);
+	}
+	exception->counters->verdicts[TP_NOT_SENT] += n - tp_output_send(exception->output);
+	rte_pktmbuf_free_bulk(packets, n);
+}
+
+static void write_to_port(struct tp_backend *backend, struct rte_mbuf **frames, uint32_t n)
+{
+	struct dpdk_port *port = &backend->ports[backend->index_of[frames[0]->port]];
+
+	add(&backend->exception.refused, n - port->door->write(port, frames, n));
+}
+
 static uint32_t to_kernel(struct tp_backend *backend)
 {
 	struct rte_mbuf *frames[DPDK_BATCH];
@@ -47,10 +70,11 @@ static uint32_t to_kernel(struct tp_backend *backend)
 		 same;
 
 	for (uint32_t i = 0; i < n; i += same) {
-		struct dpdk_port *port = &backend->ports[backend->index_of[frames[i]->port]];
-
 		same = run_of(frames + i, n - i);
-		add(&exception->refused, same - port->door->write(port, frames + i, same));
+		if (frames[i]->port == DPDK_NO_PORT)
+			output(exception, frames + i, same);
+		else
+			write_to_port(backend, frames + i, same);
 	}
 	return n;
 }
@@ -153,7 +177,10 @@ int dpdk_exception_open(struct tp_backend *backend, char reason[TP_REASON_SIZE])
 {
 	struct dpdk_exception *exception = &backend->exception;
 	bool complete = true;
+	int err = tp_output_open(&exception->output);
 
+	if (err)
+		return dpdk_refuse(reason, err, "no raw sockets: %s", strerror(-err));
 	exception->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (exception->wake < 0)
 		return dpdk_refuse(reason, -errno, "eventfd: %s", strerror(errno));
@@ -170,11 +197,13 @@ int dpdk_exception_open(struct tp_backend *backend, char reason[TP_REASON_SIZE])
 	return 0;
 }
 
-int dpdk_exception_start(struct tp_backend *backend, char reason[TP_REASON_SIZE])
+int dpdk_exception_start(
+	struct tp_backend *backend, const struct tp_memory *memory, char reason[TP_REASON_SIZE])
 {
 	sigset_t all, before;
 	int err;
 
+	backend->exception.counters = memory->regions[TP_REGION_WORKERS];
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	err = pthread_create(&backend->exception.thread, NULL, run, backend);
@@ -219,6 +248,7 @@ void dpdk_exception_close(struct tp_backend *backend)
 		dpdk_tap_drain(&backend->ports[i]);
 		drop_ring(&backend->ports[i].from_kernel);
 	}
+	tp_output_close(TP_TAKE(exception->output));
 	if (exception->wake >= 0)
 		close(exception->wake);
 	exception->wake = -1;
