@@ -475,7 +475,7 @@ static int generate(const struct arguments *a)
 	CPU_ZERO(&set);
 	CPU_SET(a->cpu, &set);
 	sched_setaffinity(0, sizeof(set), &set);
-	if (cpus)
+	if (cpus && !a->stamp)
 		turns_per_ns(cpus, idle);
 	run_batch(skel, a, BATCH);
 	usleep(20000);
@@ -492,7 +492,7 @@ static int generate(const struct arguments *a)
 	read_spinners(cpus, after);
 	usleep(100000);
 	received = read_counter(skel->maps.counters, BENCH_RECEIVED) - received;
-	for (int i = 0; i < cpus; i++)
+	for (int i = 0; i < cpus && !a->stamp; i++)
 		busy += (double)elapsed - (double)(after[i] - before[i]) / idle[i];
 	printf("{\"sent\": %llu, \"received\": %llu, \"elapsed_ns\": %llu, \"busy_ns\": %.0f, \"fastest_ns\": %u",
 		a->count, received, elapsed, busy, fastest);

@@ -49,3 +49,9 @@ def turnpike(scratch, shape, size, seconds, **options):
 
 
 SUBJECTS = {"testpmd": testpmd, "dpdk": turnpike}
+
+
+def latency(key, scratch, size, rate, seconds):
+    """Nanoseconds under way by percentile, and the share that was lost."""
+    counted = SUBJECTS[key](scratch, (1, 1), size, seconds, rate=rate)
+    return {**counted["latency_ns"], "lost": 1 - counted["back"] / counted["sent"]}

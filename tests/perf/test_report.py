@@ -1,0 +1,245 @@
+#!/usr/bin/python3
+"""
+tests/perf/report without a measurement: table and page from sample.json, which a loaded machine once
+wrote. Its numbers say nothing about speed; the right answers stand here, worked out by hand from them.
+"""
+
+import copy
+import html.parser
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+import xml.etree.ElementTree as ET
+
+sys.dont_write_bytecode = True
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from lab import chart, figures, page, plan  # noqa: E402
+
+SAMPLE = json.loads((HERE / "sample.json").read_text())
+
+
+def sample(**changes):
+    return {**copy.deepcopy(SAMPLE), **changes}
+
+
+def cells(report, group, what, against):
+    """The row as it is shown; groups by their first words."""
+    found = [row.cells() for row in figures.rows(report)
+             if row.group.startswith(group) and (row.what, row.against) == (what, against)]
+    assert len(found) == 1, (group, what, found)
+    return found[0][2:]
+
+
+class Table(unittest.TestCase):
+    def check(self, group, what, against, *expected, report=SAMPLE):
+        self.assertEqual(cells(report, group, what, against), list(expected))
+
+    def test_difference(self):  # 254 - 189
+        self.check("Cost above", "xdp, 1 flow", "XDP bounce", "65.0 ns", "one round", "≤ 40 ns", "no")
+
+    def test_ratio_of_shares(self):  # (254 - 135) / (774 - 135)
+        self.check("CPU per relayed", "xdp, flat out", "kernel forwarding", "0.19", "one round", "≤ 1/5",
+                   "yes")
+
+    def test_whole_core(self):  # 1000 / 2.542 / (774 - 135)
+        self.check("CPU per relayed", "dpdk, its whole core", "kernel forwarding", "0.62", "one round",
+                   "≤ 1/8", "no")
+
+    def test_at_least(self):  # 3.138 / 6.6; 0.2956 / 0.2286
+        self.check("Packets through", "dpdk, memif, 1 flow, 64 bytes", "testpmd macswap", "0.48",
+                   "one round", "≥ 0.85", "no")
+        self.check("Packets through", "afxdp, veth, 100 flows, 218 bytes", "testpmd net_af_xdp", "1.29",
+                   "one round", "≥ 0.90", "yes")
+
+    def test_rounds_are_paired(self):  # 2463 / 3231 and 2431 / 3167: not any with any
+        self.check("Latency", "xdp, p50", "kernel forwarding", "0.76", "0.76 to 0.77", "", "")
+
+    def test_process_and_kernel(self):  # by round: 19034 / 26825 and 9383 / 26430, whatever lies between
+        median, spread, aim, met = cells(SAMPLE, "Memory", "socket, 1,000 allocations", "coturn")
+        self.assertEqual((spread, aim, met), ("0.36 to 0.71", "≤ 1/8", "no"))
+        self.assertEqual(median, "0.53")
+
+    def test_a_round_that_failed_is_left_out(self):
+        values = SAMPLE["samples"]["latency"]["20000"]["afxdp"]
+        self.assertIsNone(values[0])
+        self.check("Latency", "afxdp, p50", "kernel forwarding", "1.24", "one round", "", "")
+
+    def test_what_was_not_measured_has_no_figure(self):
+        self.check("Cost above", "xdp, 1,000,000 flows", "XDP bounce", "no figure", "", "≤ 200 ns", "")
+
+    def test_noise_below_nothing_makes_no_ratio(self):  # coturn's cost came out negative
+        self.check("Packets per CPU", "xdp, paced, 1,000 flows", "coturn", "no figure", "", "≥ 60", "")
+
+    def test_some_experiments_have_only_their_rows(self):
+        report = sample(only=["grants"], samples={"grants": SAMPLE["samples"]["grants"]})
+        self.assertEqual({row.group for row in figures.rows(report)},
+                         {"Server CPU per allocation with its channel"})
+
+    def test_an_aim_turns_with_the_figure(self):
+        report = sample()
+        report["samples"]["flat"]["1"]["xdp"] = [229, 230, 228]
+        report["samples"]["flat"]["1"]["bounce"] = [189, 189, 189]
+        self.check("Cost above", "xdp, 1 flow", "XDP bounce", "40.0 ns", "39.0 to 41.0", "≤ 40 ns", "yes",
+                   report=report)
+
+    def test_markdown(self):
+        lines = figures.as_markdown(SAMPLE).splitlines()
+        self.assertIn("| xdp, 1 flow | XDP bounce | **65.0 ns** | one round | ≤ 40 ns | no |", lines)
+        tables = [line for line in lines if line]
+        self.assertEqual({line.count("|") for line in tables}, {7})
+
+    def test_text_has_every_row(self):
+        text = figures.as_text(SAMPLE)
+        for row in figures.rows(SAMPLE):
+            self.assertIn(row.what, text)
+
+    def test_spread_of_references(self):  # 4223 and 4543 are not among them, one round each is none
+        report = sample()
+        report["samples"]["flat"]["1"]["bounce"] = [190, 200, 210]
+        self.assertAlmostEqual(figures.repeatability(report)["XDP bounce, flat out"], 10)
+        self.assertEqual(figures.repeatability(SAMPLE), {})
+
+
+class Reader(html.parser.HTMLParser):
+    VOID = ("meta", "br")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.attributes, self.wrong = [], [], []
+        self.feed(text)
+        self.wrong += self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.attributes += attributes
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.attributes += attributes
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+
+def drawings(text):
+    return [ET.fromstring(found) for found in re.findall(r"<svg.*?</svg>", text, re.S)]
+
+
+class Page(unittest.TestCase):
+    def test_well_formed_and_alone(self):
+        text = page.build(SAMPLE)
+        reader = Reader(text)
+        self.assertEqual(reader.wrong, [])
+        self.assertFalse([name for name, _ in reader.attributes if name in ("src", "href")])
+        self.assertNotIn("url(", text)
+
+    def test_all_charts(self):
+        text = page.build(SAMPLE)
+        self.assertEqual(len(drawings(text)), len(page.CHARTS))
+        for title, _, _ in page.CHARTS:
+            self.assertIn(f"<h2>{title}</h2>", text)
+
+    def test_everything_is_within_its_drawing(self):
+        for svg in drawings(page.build(SAMPLE)):
+            _, _, width, height = map(float, svg.get("viewBox").split())
+            for shape in svg.iter():
+                for x, y in places(shape):
+                    self.assertTrue(-1 <= x <= width + 1 and -1 <= y <= height + 1, ET.tostring(shape))
+
+    def test_bars_are_as_long_as_their_values(self):
+        svg = ET.fromstring(chart.bars("t", [("a", [("red", 2)], "2", None), ("b", [("red", 6)], "6", None)],
+                                       "x"))
+        short, long = [float(r.get("width")) for r in svg.iter("rect")]
+        self.assertAlmostEqual(long / short, 3, places=1)
+
+    def test_labels_do_not_lie_on_each_other(self):
+        placed = sorted(chart._spread([100, 101, 102, 340, 343, 344]))
+        self.assertTrue(all(b - a >= 14.9 for a, b in zip(placed, placed[1:])), placed)
+
+    def test_what_others_wrote_is_text(self):
+        report = sample(failures={"flat 1 xdp": "<script>alert(1)</script>"})
+        report["machine"]["processor"] = "<b>"
+        text = page.build(report)
+        self.assertNotIn("<script>", text)
+        self.assertNotIn("<b>", text)
+
+    def test_nothing_measured(self):
+        text = page.build(sample(samples={}))
+        self.assertEqual(Reader(text).wrong, [])
+        self.assertEqual(drawings(text), [])
+
+    def test_a_loaded_machine_is_told(self):
+        quiet = {**SAMPLE["noise"], "load_before": 0.1, "steal_percent": 0}
+        self.assertIn("was not quiet", page.build(SAMPLE))
+        self.assertNotIn("was not quiet", page.build(sample(noise=quiet)))
+
+
+def places(shape):
+    if shape.tag == "polyline":
+        return [tuple(map(float, point.split(","))) for point in shape.get("points").split()]
+    if shape.tag == "rect":
+        x, y, w, h = (float(shape.get(name)) for name in ("x", "y", "width", "height"))
+        return [(x, y), (x + w, y + h)]
+    if shape.tag == "text":
+        return [(float(shape.get("x")), float(shape.get("y")))]
+    return []
+
+
+class Plan(unittest.TestCase):
+    def test_a_round_has_every_experiment_and_the_veth_first(self):
+        steps = plan.Plan(pathlib.Path("/nowhere")).steps()
+        self.assertEqual({step.experiment for step in steps}, set(plan.EXPERIMENTS))
+        self.assertEqual([step.lent for step in steps], sorted(step.lent for step in steps))
+
+    def test_within_a_quarter_of_an_hour(self):
+        steps = plan.Plan(pathlib.Path("/nowhere")).steps()
+        self.assertLess(sum(step.seconds * min(3, step.rounds) for step in steps), 15 * 60)
+
+    def test_quick_has_no_million(self):
+        steps = plan.Plan(pathlib.Path("/nowhere"), quick=True).steps(["flat", "polling"])
+        self.assertFalse([step for step in steps if step.point.startswith("1000000")])
+
+    def test_a_subject_that_fails_costs_only_itself(self):
+        def broken():
+            raise RuntimeError("no pages")
+
+        samples, failures = {}, {}
+        for measure in (broken, lambda: 5):
+            plan._perform(plan.Step("flat", "1", "xdp", 1, measure), samples, failures, 0)
+        self.assertEqual(samples, {"flat": {"1": {"xdp": [None, 5]}}})
+        self.assertEqual(failures, {"flat 1 xdp": "no pages"})
+
+
+class Command(unittest.TestCase):
+    def call(self, *arguments):
+        return subprocess.run([sys.executable, HERE / "report", *arguments], capture_output=True, text=True)
+
+    def test_help(self):
+        done = self.call("--help")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for word in ("--quick", "--only", "--markdown", *plan.EXPERIMENTS):
+            self.assertIn(word, done.stdout)
+
+    def test_unknown_experiment(self):
+        done = self.call("--only", "flat,warp")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("warp", done.stderr)
+
+    def test_from_a_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            target = pathlib.Path(folder) / "page.html"
+            done = self.call("--from", HERE / "sample.json", "--html", target, "--markdown")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(target.read_text(), page.build(SAMPLE))
+            self.assertIn(figures.as_markdown(SAMPLE), done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
