@@ -176,9 +176,10 @@ class Page(unittest.TestCase):
         self.assertEqual(drawings(text), [])
 
     def test_a_loaded_machine_is_told(self):
-        quiet = {**SAMPLE["noise"], "load_before": 0.1, "steal_percent": 0}
-        self.assertIn("was not quiet", page.build(SAMPLE))
+        quiet = {**SAMPLE["noise"], "load_before": 0.1, "others_percent": 1, "steal_percent": 0}
         self.assertNotIn("was not quiet", page.build(sample(noise=quiet)))
+        for what, value in (("load_before", 1), ("others_percent", 10), ("steal_percent", 3)):
+            self.assertIn("was not quiet", page.build(sample(noise={**quiet, what: value})))
 
 
 def places(shape):
@@ -212,7 +213,7 @@ class Plan(unittest.TestCase):
 
         samples, failures = {}, {}
         for measure in (broken, lambda: 5):
-            plan._perform(plan.Step("flat", "1", "xdp", 1, measure), samples, failures, 0)
+            plan._perform(plan.Step("flat", "1", "xdp", 1, measure), samples, failures)
         self.assertEqual(samples, {"flat": {"1": {"xdp": [None, 5]}}})
         self.assertEqual(failures, {"flat 1 xdp": "no pages"})
 

@@ -48,6 +48,10 @@ def describe():
     }
 
 
+def is_quiet(noise):
+    return noise["load_before"] <= 0.5 and noise["others_percent"] <= 5 and noise["steal_percent"] <= 2
+
+
 def sentence(machine):
     return (f"{machine['cores']} cores of {machine['processor']} ({machine['caches']}; hypervisor: "
             f"{machine['virtual']}; governor: {machine['governor']}), {machine['memory']}, Linux "
@@ -56,17 +60,26 @@ def sentence(machine):
 
 
 class Noise:
-    """Load at both ends, and what the hypervisor took in between."""
+    """The load at the beginning, what others used meanwhile, and what the hypervisor took."""
 
     def __init__(self):
         self.started = time.time()
         self.load_before = os.getloadavg()[0]
         self.times_before = self._times()
+        self.idle = self.all = 0
 
     @staticmethod
     def _times():
         fields = pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:]
         return [int(field) for field in fields]
+
+    def look(self):
+        """To be called when nothing of ours runs: what does is somebody else's."""
+        before = self._times()
+        time.sleep(0.1)
+        spent = [now - then for now, then in zip(self._times(), before)]
+        self.idle += spent[3] + spent[4]
+        self.all += sum(spent)
 
     def told(self):
         spent = [now - then for now, then in zip(self._times(), self.times_before)]
@@ -74,5 +87,6 @@ class Noise:
             "started": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.started)),
             "seconds": round(time.time() - self.started),
             "load_before": round(self.load_before, 2),
+            "others_percent": round(100 * (1 - self.idle / self.all), 1) if self.all else 0,
             "steal_percent": round(100 * spent[7] / max(sum(spent), 1), 2),
         }

@@ -188,12 +188,13 @@ def noise_sentences(report):
     rounds = "one round" if report["rounds"] == 1 else f"{report['rounds']} interleaved rounds"
     yield (f"Measured {told['started']} in {told['seconds'] // 60} min {told['seconds'] % 60} s, {rounds}"
            f"{', short ones to see that it runs' if report['quick'] else ''}. Load of the machine when it "
-           f"began: {told['load_before']}; taken by the hypervisor: {told['steal_percent']} % of the time.")
+           f"began: {told['load_before']}; used by others between the steps: {told['others_percent']} % of its "
+           f"cores; taken by the hypervisor: {told['steal_percent']} % of the time.")
     repeated = figures.repeatability(report)
     if repeated:
         yield ("The references' rounds lie this far apart: " +
                ", ".join(f"{name} {value:.0f} %" for name, value in repeated.items()) + ".")
-    if told["load_before"] > 0.5 or told["steal_percent"] > 2:
+    if not machine.is_quiet(told):
         yield "The machine was not quiet: these figures are for trying the tool."
 
 

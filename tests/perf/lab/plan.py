@@ -183,8 +183,9 @@ def _short(result):
     return f"{result:.4g}" if isinstance(result, (int, float)) else str(result)
 
 
-def _perform(step, samples, failures, number):
+def _perform(step, samples, failures, look=lambda: None):
     """A subject that does not run here costs its own figures, not the report."""
+    look()
     try:
         result = step.measure()
     except (RuntimeError, OSError, ValueError, KeyError) as error:
@@ -195,8 +196,8 @@ def _perform(step, samples, failures, number):
     return failures[f"{step.experiment} {step.point} {step.subject}"] if result is None else result
 
 
-def perform(scratch, rounds, quick, only):
-    """Returns samples and, by step, why there are none."""
+def perform(scratch, rounds, quick, only, look):
+    """Returns samples and, by step, why there are none; `look` is called before each."""
     steps = Plan(pathlib.Path(scratch), quick).steps(only)
     progress, samples, failures = Progress(steps, rounds), {}, {}
 
@@ -205,9 +206,9 @@ def perform(scratch, rounds, quick, only):
         for lent, group in itertools.groupby(todo, key=lambda step: step.lent):
             if not lent:
                 for step in group:
-                    progress.tell(number, step, _perform(step, samples, failures, number))
+                    progress.tell(number, step, _perform(step, samples, failures, look))
                 continue
             with s0_lent():
                 for step in group:
-                    progress.tell(number, step, _perform(step, samples, failures, number))
+                    progress.tell(number, step, _perform(step, samples, failures, look))
     return samples, failures
