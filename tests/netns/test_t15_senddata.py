@@ -29,10 +29,11 @@ def test_sizes(a, p, size):
 
 
 @covers("TURN-11.2-3", "L05")
-def test_permission_of_send(a, peer):
+def test_permission_of_send(server, a, peer):
     """Send neither installs nor needs anything but the address's permission."""
     p, q = peer(PEERS4[0]), peer(PEERS4[1])
-    a.send_to(p.address, b"not yet")
+    with server.looked_at():
+        a.send_to(p.address, b"not yet")
     p.send(b"not yet", a.relay)
     assert p.silent() and a.silent()
     a.perm(p.address[0])
