@@ -1,9 +1,8 @@
 -- DPDK Pktgen replays the flows of a capture file: a no-loss throughput search (RFC 2544, 26.1), and the
 -- loss at fixed shares of the line rate.
 --
--- turnpike-bench pcap -o flows.pcap made the allocations and holds them. Port 0 sends to the relay; what
--- it relays comes back to port 1, or to port 0 where client and peer are one port. One frame size a file:
--- run it once for each size of the method (README.md).
+-- flows.pcap is of allocations that live (README.md). Port 0 sends to the relay; what it relays comes back
+-- to port 1, or to port 0 where client and peer are one port. One frame size a file: run it once for each.
 --
 --   pktgen -l 2-6 -n 4 -a 0000:65:00.0 -a 0000:65:00.1 -- -P -m "[3:4].0,[5:6].1" \
 --          -s 0:flows.pcap -f dpdk-pktgen.lua

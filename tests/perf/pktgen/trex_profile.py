@@ -2,8 +2,8 @@
 TRex profile (stateless): the flows of a capture file, each as a continuous stream, and a latency stream
 beside them.
 
-`turnpike-bench pcap -o flows.pcap` made the allocations and holds them. In the TRex console, port 0
-towards the relay, port 1 where relayed packets arrive:
+flows.pcap is of allocations that live (README.md). In the TRex console, port 0 towards the relay, port 1
+where relayed packets arrive:
 
     start -f trex_profile.py -p 0 -m 2mpps -d 60 -t pcap=flows.pcap
     stats                                   opackets of 0 less ipackets of 1 is what was lost
