@@ -193,7 +193,9 @@ class Lab:
                           "net.ipv6.conf.default.accept_dad=0",
                           "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0",
                           "net.ipv6.conf.all.router_solicitations=0",
-                          "net.ipv6.conf.default.router_solicitations=0")
+                          "net.ipv6.conf.default.router_solicitations=0",
+                          # one a second, else, to each address: tests ask for more
+                          "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
             namespace.batch("link set lo up")
         self.cable(self.client, "veth", MACS["client"], self.server, "to_client", MACS["to_client"])
         self.cable(self.server, "to_peer", MACS["to_peer"], self.peer, "veth", MACS["peer"])
