@@ -1,6 +1,7 @@
 /*
- * MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256 and FINGERPRINT. Owns two prepared HMAC contexts for
- * the life of the process, which every thread copies and none changes.
+ * MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256 and FINGERPRINT. A thread that makes MACs owns an
+ * HMAC context of each kind until it ends. A context remembers its key: a request and its answer
+ * have the same one, nonces always have.
  */
 #include "integrity.h"
 #include "wire.h"
@@ -10,77 +11,135 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
 
 #define FINGERPRINT_XOR UINT32_C(0x5354554E)
 
-/* Looking up a digest by name takes a lock and longer than the HMAC itself: done once. */
-static EVP_MAC_CTX *prepared_sha1, *prepared_sha256;
+/* Longer keys, which only shared secrets can be, are set up anew each time. */
+#define KEPT_KEY_MAX 64
+
+struct hmac {
+	EVP_MAC_CTX *ctx;
+	size_t key_len; /* 0: none is kept */
+	uint8_t key[KEPT_KEY_MAX];
+};
+
+struct hmacs {
+	struct hmac sha1, sha256;
+};
+
+static pthread_key_t of_thread;
+static bool has_threads;
+static EVP_MAC *algorithm;
 static pthread_once_t prepared = PTHREAD_ONCE_INIT;
 
-static EVP_MAC_CTX *prepare(EVP_MAC *hmac, const char *digest)
+static void free_hmacs(void *arg)
+{
+	struct hmacs *h = arg;
+
+	EVP_MAC_CTX_free(h->sha1.ctx);
+	EVP_MAC_CTX_free(h->sha256.ctx);
+	OPENSSL_cleanse(h, sizeof(*h));
+	free(h);
+}
+
+static void prepare(void)
+{
+	algorithm = EVP_MAC_fetch(NULL, "HMAC", NULL);
+	has_threads = pthread_key_create(&of_thread, free_hmacs) == 0;
+}
+
+/* Looking up a digest by name takes a lock and longer than the HMAC itself: once a thread. */
+static EVP_MAC_CTX *new_context(const char *digest)
 {
 	char name[8];
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, name, 0),
 		OSSL_PARAM_construct_end(),
 	};
-	EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(hmac);
+	EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(algorithm);
 
 	strncpy(name, digest, sizeof(name) - 1);
 	name[sizeof(name) - 1] = '\0';
 	params[0].data_size = strlen(name);
-	/* Only a context that had a key can be copied. */
-	if (ctx && EVP_MAC_init(ctx, (const unsigned char *)"", 1, params))
+	if (ctx && EVP_MAC_CTX_set_params(ctx, params))
 		return ctx;
 	EVP_MAC_CTX_free(ctx);
 	return NULL;
 }
 
-static void prepare_all(void)
+static struct hmacs *new_hmacs(void)
 {
-	EVP_MAC *hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+	struct hmacs *h = calloc(1, sizeof(*h));
 
-	if (!hmac)
-		return;
-	prepared_sha1 = prepare(hmac, "SHA1");
-	prepared_sha256 = prepare(hmac, "SHA256");
-	EVP_MAC_free(hmac);
+	if (!h)
+		return NULL;
+	h->sha1.ctx = new_context("SHA1");
+	h->sha256.ctx = new_context("SHA256");
+	if (h->sha1.ctx && h->sha256.ctx && pthread_setspecific(of_thread, h) == 0)
+		return h;
+	free_hmacs(h);
+	return NULL;
 }
 
-static bool mac_parts(EVP_MAC_CTX *ctx, const void *key, size_t key_len,
-	const struct stun_bytes *parts, size_t count, uint8_t *out, size_t want)
+static struct hmac *hmac_of_thread(enum stun_integrity kind)
+{
+	struct hmacs *h;
+
+	pthread_once(&prepared, prepare);
+	if (!algorithm || !has_threads)
+		return NULL;
+	h = pthread_getspecific(of_thread);
+	if (!h)
+		h = new_hmacs();
+	if (!h)
+		return NULL;
+	return kind == STUN_SHA256 ? &h->sha256 : &h->sha1;
+}
+
+static bool set_key(struct hmac *h, const uint8_t *key, size_t key_len)
 {
 	static const unsigned char empty[1];
+
+	if (key_len && key_len == h->key_len && CRYPTO_memcmp(key, h->key, key_len) == 0)
+		return EVP_MAC_init(h->ctx, NULL, 0, NULL); /* "the key you have" */
+	h->key_len = 0;
+	if (!EVP_MAC_init(h->ctx, key_len ? key : empty, key_len, NULL))
+		return false;
+	if (key_len <= sizeof(h->key)) {
+		if (key_len)
+			memcpy(h->key, key, key_len);
+		h->key_len = key_len;
+	}
+	return true;
+}
+
+static bool mac_parts(
+	struct hmac *h, const struct stun_bytes *parts, size_t count, uint8_t *out, size_t want)
+{
 	size_t written = 0;
 
-	/* A NULL key would mean "the key you have": the one of prepare(). */
-	if (!EVP_MAC_init(ctx, key_len ? key : empty, key_len, NULL))
-		return false;
 	for (size_t i = 0; i < count; i++)
-		if (!EVP_MAC_update(ctx, parts[i].data, parts[i].len))
+		if (!EVP_MAC_update(h->ctx, parts[i].data, parts[i].len))
 			return false;
-	return EVP_MAC_final(ctx, out, &written, STUN_HMAC_MAX) && written == want;
+	return EVP_MAC_final(h->ctx, out, &written, STUN_HMAC_MAX) && written == want;
 }
 
 int stun_hmac(enum stun_integrity kind, const void *key, size_t key_len,
 	const struct stun_bytes *parts, size_t count, uint8_t out[STUN_HMAC_MAX])
 {
-	EVP_MAC_CTX *from, *ctx;
-	bool done;
+	struct hmac *h = hmac_of_thread(kind);
 
 	memset(out, 0, STUN_HMAC_MAX);
-	pthread_once(&prepared, prepare_all);
-	from = kind == STUN_SHA256 ? prepared_sha256 : prepared_sha1;
-	ctx = from ? EVP_MAC_CTX_dup(from) : NULL;
-	if (!ctx)
+	if (!h)
 		return -ENOMEM;
-	done = mac_parts(ctx, key, key_len, parts, count, out, stun_hmac_len(kind));
-	EVP_MAC_CTX_free(ctx);
-	if (!done)
-		memset(out, 0, STUN_HMAC_MAX);
-	return done ? 0 : -ENOMEM;
+	if (set_key(h, key, key_len) && mac_parts(h, parts, count, out, stun_hmac_len(kind)))
+		return 0;
+	h->key_len = 0; /* whatever state it is in */
+	memset(out, 0, STUN_HMAC_MAX);
+	return -ENOMEM;
 }
 
 /* The MAC of what lies before offset `at`, with the header length that ends behind the MAC. */

@@ -3,6 +3,8 @@
 #include "controlplane/stun/stun.h"
 
 #include <errno.h>
+#include <openssl/hmac.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -349,6 +351,62 @@ static void test_truncated_integrity(void **state)
 			assert_int_equal(stun_check_integrity(&m, (const uint8_t *)"k", 1),
 				len == stun_hmac_len(rows[i].kind));
 		}
+	}
+}
+
+/* A thread remembers the last key of each kind: no order of keys may make it use another. */
+static int count_wrong_hmacs(unsigned seed)
+{
+	static const struct {
+		const char *key;
+		size_t len;
+	} keys[] = {
+		{"", 0},
+		{"k", 1},
+		{"K", 1},
+		{"kk", 2},
+		{"exactly-as-long-as-the-block-of-either-digest-which-is-64-bytes..", 64},
+		{"exactly-as-long-as-the-block-of-either-digest-which-is-64-bytes.!", 65},
+		{"exactly-as-long-as-the-block-of-either-digest-which-is-64-bytes.?", 65},
+	};
+	const uint8_t text[] = "what the MAC is about";
+	const struct stun_bytes parts[] = {{text, 4}, {text + 4, sizeof(text) - 4}};
+	uint8_t mac[STUN_HMAC_MAX], wanted[EVP_MAX_MD_SIZE];
+
+	int wrong = 0;
+
+	for (int i = 0; i < 5000; i++) {
+		size_t k = (size_t)rand_r(&seed) % COUNT(keys);
+		enum stun_integrity kind = rand_r(&seed) % 2 ? STUN_SHA256 : STUN_SHA1;
+
+		wrong += stun_hmac(kind, keys[k].key, keys[k].len, parts, 2, mac) != 0 ||
+			 !HMAC(kind == STUN_SHA256 ? EVP_sha256() : EVP_sha1(), keys[k].key,
+				 (int)keys[k].len, text, sizeof(text), wanted, NULL) ||
+			 memcmp(mac, wanted, stun_hmac_len(kind)) != 0;
+	}
+	return wrong;
+}
+
+static void *hmacs_of_another_thread(void *arg)
+{
+	int *seed = arg;
+
+	*seed = count_wrong_hmacs((unsigned)*seed);
+	return NULL;
+}
+
+static void test_hmacs_in_random_order(void **state)
+{
+	int seeds[] = {1, 2, 3}; /* then how many were wrong */
+	pthread_t threads[COUNT(seeds)];
+
+	for (size_t i = 0; i < COUNT(seeds); i++)
+		assert_int_equal(
+			pthread_create(&threads[i], NULL, hmacs_of_another_thread, &seeds[i]), 0);
+	assert_int_equal(count_wrong_hmacs(4), 0);
+	for (size_t i = 0; i < COUNT(seeds); i++) {
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+		assert_int_equal(seeds[i], 0);
 	}
 }
 
@@ -747,6 +805,7 @@ int main(void)
 		cmocka_unit_test(test_duplicates),
 		cmocka_unit_test(test_truncation),
 		cmocka_unit_test(test_attribute_lengths),
+		cmocka_unit_test(test_hmacs_in_random_order),
 		cmocka_unit_test(test_xor_address_shapes),
 		cmocka_unit_test(test_too_many_attributes),
 		cmocka_unit_test(test_bad_then_good),
