@@ -213,7 +213,7 @@ def build(report):
             parts.append(f"<h2>{title}</h2><figure>{drawn}<figcaption>{html.escape(caption)}"
                          "</figcaption></figure>")
     if report["failures"]:
-        parts.append("<h2>Not measured</h2><ul>" + "".join(
+        parts.append("<h2>Failed in some round</h2><ul>" + "".join(
             f"<li>{html.escape(name)}: {html.escape(why)}</li>"
             for name, why in report["failures"].items()) + "</ul>")
     parts += ["<h2>All that was measured</h2>", _absolute(s),

@@ -188,7 +188,7 @@ def _perform(step, samples, failures, look=lambda: None):
     look()
     try:
         result = step.measure()
-    except (RuntimeError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, OSError, ValueError, LookupError, ArithmeticError) as error:
         failures[f"{step.experiment} {step.point} {step.subject}"] = str(error)[-300:]
         result = None
     points = samples.setdefault(step.experiment, {}).setdefault(step.point, {})
@@ -197,7 +197,7 @@ def _perform(step, samples, failures, look=lambda: None):
 
 
 def perform(scratch, rounds, quick, only, look):
-    """Returns samples and, by step, why there are none; `look` is called before each."""
+    """Returns samples and, by step, why there is none of some round; `look` is called before each."""
     steps = Plan(pathlib.Path(scratch), quick).steps(only)
     progress, samples, failures = Progress(steps, rounds), {}, {}
 
