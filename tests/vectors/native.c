@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "dataplane/worker/host.h"
 
-#include "dataplane/core/relay.h"
+#include "dataplane/core/burst.h"
 
 static struct tp_host host_of(const struct world *world)
 {
@@ -19,8 +19,21 @@ static struct tp_host host_of(const struct world *world)
 	return host;
 }
 
-void native_run(
-	const struct world *world, const struct frame *in, size_t headroom, struct outcome *out)
+static enum tp_verdict relay_burst(struct tp_host *host, struct tp_packet *pkt)
+{
+	enum tp_verdict verdict;
+
+	tp_relay_burst(host, pkt, &verdict, 1);
+	return verdict;
+}
+
+static enum tp_verdict relay(struct tp_host *host, struct tp_packet *pkt)
+{
+	return tp_relay(host, pkt);
+}
+
+static void run(const struct world *world, const struct frame *in, size_t headroom,
+	enum tp_verdict (*work)(struct tp_host *, struct tp_packet *), struct outcome *out)
 {
 	static uint64_t random;
 	struct tp_host host = host_of(world);
@@ -40,7 +53,7 @@ void native_run(
 		.ingress = WORLD_INGRESS,
 	};
 	host.random = random;
-	out->verdict = tp_relay(&host, &pkt);
+	out->verdict = work(&host, &pkt);
 	random = host.random;
 	out->egress = pkt.egress;
 	out->output = pkt.is_rewritten;
@@ -51,6 +64,18 @@ void native_run(
 		memcpy(out->frame.bytes, pkt.data, out->frame.len);
 	if (out->verdict == TP_RELAYED || out->output)
 		frame_forget_random(in, &out->frame, out->transaction);
+}
+
+void native_run(
+	const struct world *world, const struct frame *in, size_t headroom, struct outcome *out)
+{
+	run(world, in, headroom, relay, out);
+}
+
+void native_run_burst(
+	const struct world *world, const struct frame *in, size_t headroom, struct outcome *out)
+{
+	run(world, in, headroom, relay_burst, out);
 }
 
 bool frame_equal(const struct frame *a, const struct frame *b)

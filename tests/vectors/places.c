@@ -39,7 +39,7 @@ static struct tp_flow find_flow(enum tp_family family)
 static void expect(const char *what, int detail, enum tp_family family, enum tp_verdict want)
 {
 	struct probe probe = {.from = CLIENT};
-	static struct outcome native, kernel;
+	static struct outcome native, kernel, burst;
 	struct frame_spec spec;
 	struct frame in;
 	bool ok;
@@ -52,13 +52,15 @@ static void expect(const char *what, int detail, enum tp_family family, enum tp_
 	if (bpf && bpf_run(bpf, &world, &in, &kernel))
 		ok = ok && kernel.verdict == want && bpf_counters_equal(bpf, &world) &&
 		     frame_equal(&native.frame, &kernel.frame);
+	native_run_burst(&world, &in, HEADROOM, &burst);
+	ok = ok && burst.verdict == want && frame_equal(&native.frame, &burst.frame);
 	if (ok) {
 		passed++;
 		return;
 	}
 	failed++;
-	printf("FAILED: %s %d (IPv%d): native %d, BPF %d, want %d\n", what, detail, family,
-		native.verdict, kernel.verdict, want);
+	printf("FAILED: %s %d (IPv%d): native %d, burst %d, BPF %d, want %d\n", what, detail,
+		family, native.verdict, burst.verdict, kernel.verdict, want);
 }
 
 /* Both buckets emptied, then filled with `decoy` under the flow's tag, if there is one. */
