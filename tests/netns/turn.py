@@ -361,7 +361,14 @@ class Client:
 
     def challenge(self, method=ALLOCATE):
         """Asks without credentials; takes realm, nonce and algorithms from the 401."""
-        m = self.ask(build(method, REQUEST, [attribute(RT, UDP)] if method == ALLOCATE else []))
+        request = build(method, REQUEST, [attribute(RT, UDP)] if method == ALLOCATE else [])
+        self.send(request)
+        raw = self.answer_to(request, 1)
+        if raw is None:  # as every client: a first packet may get lost on the way to a new neighbour
+            self.send(request)
+            raw = self.answer_to(request, 3)
+        assert raw is not None, f"no answer to {request.hex()}"
+        m = check_answer(raw, request, None, None)
         assert m.code == 401, m
         self.learn(m)
         return m
