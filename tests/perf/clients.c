@@ -61,9 +61,10 @@ static struct client *other(struct clients *l, const struct client *c)
 }
 
 static void begin_request(struct client *c, struct stun_writer *w, uint8_t bytes[REQUEST_MAX],
-	enum stun_method method)
+	enum stun_method method, bool again)
 {
-	stun_begin(w, bytes, REQUEST_MAX, STUN_REQUEST, method, NULL);
+	/* What is sent again is the same transaction (RFC 8489, 6.2.1). */
+	stun_begin(w, bytes, REQUEST_MAX, STUN_REQUEST, method, again ? c->transaction : NULL);
 	memcpy(c->transaction, bytes + STUN_HEADER_LEN - STUN_TRANSACTION_LEN,
 		sizeof(c->transaction));
 }
@@ -85,12 +86,12 @@ static void send_request(struct clients *l, struct client *c)
 
 	if (c->step == CLIENT_BIND) {
 		peer = s->pairs ? other(l, c)->relay : s->peer_of(s, c->channel);
-		begin_request(c, &w, bytes, STUN_METHOD_CHANNEL_BIND);
+		begin_request(c, &w, bytes, STUN_METHOD_CHANNEL_BIND, c->tries > 0);
 		stun_put_u32(
 			&w, STUN_ATTR_CHANNEL_NUMBER, (CLIENTS_FIRST_CHANNEL + c->channel) << 16);
 		stun_put_xor_address(&w, STUN_ATTR_XOR_PEER_ADDRESS, &peer);
 	} else {
-		begin_request(c, &w, bytes, STUN_METHOD_ALLOCATE);
+		begin_request(c, &w, bytes, STUN_METHOD_ALLOCATE, c->tries > 0);
 		stun_put_u32(&w, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
 		stun_put_u32(&w, STUN_ATTR_LIFETIME, LIFETIME_S);
 		if (s->server.family == TP_IPV6)
@@ -263,12 +264,15 @@ static void delete_allocation(const struct clients_settings *s, struct client *c
 	struct stun_message m;
 	struct stun_writer w;
 
+	bool again = false;
+
 	for (unsigned tries = 0; tries < 3; tries++) {
-		begin_request(c, &w, bytes, STUN_METHOD_REFRESH);
+		begin_request(c, &w, bytes, STUN_METHOD_REFRESH, again);
 		stun_put_u32(&w, STUN_ATTR_LIFETIME, 0);
 		put_credentials(s, c, &w);
 		send_message(c, &w);
-		if (!wait_for_answer(c, &m, answer))
+		again = !wait_for_answer(c, &m, answer);
+		if (again)
 			continue;
 		if (error_code(&m) != 438)
 			return;
