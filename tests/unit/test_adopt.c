@@ -542,6 +542,16 @@ static void twice(struct half *h)
 	}
 }
 
+static bool may_lie_at(const struct half *h, uint32_t slot)
+{
+	const struct tp_config *config = h->life->memory.regions[TP_REGION_CONFIG];
+	struct tp_place place =
+		tp_place_of(tp_flow_hash(&h->flow->key, config->salt), config->bucket_mask);
+	uint32_t bucket = slot / TP_BUCKET_SLOTS;
+
+	return slot == place.home || bucket == place.bucket[0] || bucket == place.bucket[1];
+}
+
 static void in_a_strange_place(struct half *h)
 {
 	uint16_t *tags = h->life->memory.regions[TP_REGION_BUCKETS];
@@ -550,7 +560,7 @@ static void in_a_strange_place(struct half *h)
 
 	do
 		i = (i + TP_BUCKET_SLOTS) % h->life->memory.shape.regions[TP_REGION_FLOWS].count;
-	while (flows[i].key.ident != 0);
+	while (flows[i].key.ident != 0 || may_lie_at(h, i));
 	flows[i] = *h->flow;
 	tags[i] = *h->tag;
 	retired(h);
