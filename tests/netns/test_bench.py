@@ -44,7 +44,7 @@ def test_relays(server, lab, direction, allocations, size, family):
     for way in ways.values():
         assert 450 <= way["offered"] <= 501
         assert way["relayed"] == way["offered"] and way["lost"] == 0
-        assert way["duplicated"] == way["reordered"] == way["foreign"] == 0
+        assert way["duplicated"] == way["reordered"] == way["too_late"] == way["foreign"] == 0
         latency = way["latency_ns"]
         assert 0 < latency["50"] <= latency["99"] <= latency["100"] < 10**9
     assert eventually(lambda: server.ctl("status")["allocations"] == 0)

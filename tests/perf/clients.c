@@ -16,7 +16,7 @@
 #define RETRY_NS    (500 * TP_NS_PER_MS)
 #define TRIES_MAX   20
 #define REQUEST_MAX 1024
-#define LIFETIME_S  3600
+#define STALE_MAX   5
 
 static void open_client(struct clients *l, unsigned index)
 {
@@ -93,7 +93,7 @@ static void send_request(struct clients *l, struct client *c)
 	} else {
 		begin_request(c, &w, bytes, STUN_METHOD_ALLOCATE, c->tries > 0);
 		stun_put_u32(&w, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
-		stun_put_u32(&w, STUN_ATTR_LIFETIME, LIFETIME_S);
+		stun_put_u32(&w, STUN_ATTR_LIFETIME, s->lifetime_s);
 		if (s->server.family == TP_IPV6)
 			stun_put_u32(&w, STUN_ATTR_REQUESTED_ADDRESS_FAMILY, 2u << 24);
 	}
@@ -135,6 +135,7 @@ static void on_success(struct clients *l, struct client *c, const struct stun_me
 
 	if (c->step == CLIENT_ALLOCATE && stun_read_xor_address(m, a, &c->relay) != 0)
 		errx(1, "an allocation without a relayed address");
+	c->stale = 0;
 	advance(l, c);
 }
 
@@ -148,6 +149,8 @@ static void on_refusal(struct clients *l, struct client *c, const struct stun_me
 		errx(1, "%s: the server does not take user and password (401)", steps[c->step]);
 	if (code != 401 && code != 438)
 		errx(1, "%s refused with %d", steps[c->step], code);
+	if (code == 438 && ++c->stale > STALE_MAX)
+		errx(1, "%s: the server takes no nonce (438)", steps[c->step]);
 	copy_text(stun_find(m, STUN_ATTR_REALM), c->realm);
 	copy_text(stun_find(m, STUN_ATTR_NONCE), c->nonce);
 	if (c->step == CLIENT_CHALLENGE)
@@ -258,7 +261,8 @@ static bool wait_for_answer(struct client *c, struct stun_message *m, uint8_t by
 	return false;
 }
 
-static void delete_allocation(const struct clients_settings *s, struct client *c)
+/* False: no answer. */
+static bool delete_allocation(const struct clients_settings *s, struct client *c)
 {
 	uint8_t bytes[REQUEST_MAX], answer[2048];
 	struct stun_message m;
@@ -275,15 +279,22 @@ static void delete_allocation(const struct clients_settings *s, struct client *c
 		if (again)
 			continue;
 		if (error_code(&m) != 438)
-			return;
+			return true;
 		copy_text(stun_find(&m, STUN_ATTR_NONCE), c->nonce);
 	}
+	return !again;
 }
 
 void clients_end(struct clients *l)
 {
+	bool answers = true;
+
 	for (unsigned i = 0; i < l->started; i++) {
-		delete_allocation(&l->settings, &l->all[i]);
+		if (answers && !delete_allocation(&l->settings, &l->all[i])) {
+			warnx("the server does not answer: %u allocations are left to expire",
+				l->started - i);
+			answers = false;
+		}
 		close(l->all[i].fd);
 	}
 	close(l->epoll);

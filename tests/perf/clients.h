@@ -16,7 +16,8 @@ struct client {
 	int fd; /* connected to the server, non-blocking */
 	enum client_step step;
 	unsigned channel; /* being bound */
-	unsigned tries;
+	unsigned tries;   /* of a request */
+	unsigned stale;   /* nonces refused in a row */
 	uint64_t sent_ns;
 	struct tp_addr relay;
 	uint8_t transaction[STUN_TRANSACTION_LEN];
@@ -28,8 +29,9 @@ struct clients_settings {
 	struct tp_addr local; /* of client 0; the others have the ports behind; port 0: any */
 	const char *user, *password;
 	unsigned allocations, channels;
-	unsigned window; /* clients that are being served at a time */
-	bool pairs;      /* peers are each other's relayed addresses */
+	unsigned window;     /* clients that are being served at a time */
+	unsigned lifetime_s; /* of allocations */
+	bool pairs;          /* peers are each other's relayed addresses */
 	/* Of channel `channel` of any client; unused with pairs. */
 	struct tp_addr (*peer_of)(const struct clients_settings *settings, unsigned channel);
 	struct tp_addr peer;

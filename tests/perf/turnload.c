@@ -104,7 +104,7 @@ static bool parse(int argc, char *argv[], struct load *l)
 
 int main(int argc, char *argv[])
 {
-	struct load l = {.settings = {.window = 64, .peer_of = peer_of}};
+	struct load l = {.settings = {.window = 64, .lifetime_s = 3600, .peer_of = peer_of}};
 	struct clients clients = {0};
 	uint64_t start_ns;
 

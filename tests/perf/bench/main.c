@@ -114,22 +114,23 @@ static void print_traffic(const struct traffic *t)
 	double seconds = (double)t->sent_ns / 1e9;
 
 	printf("%-5soffered %llu (%.0f/s), relayed %llu (%.0f/s), lost %llu (%.3f %%), "
-	       "duplicated %llu, reordered %llu\n      ",
+	       "duplicated %llu, reordered %llu, too late %llu\n      ",
 		names[t->direction], (unsigned long long)t->offered,
 		per((double)t->offered, seconds), (unsigned long long)t->relayed,
 		per((double)t->relayed, seconds), (unsigned long long)(t->offered - t->relayed),
-		loss(t), (unsigned long long)t->duplicated, (unsigned long long)t->reordered);
+		loss(t), (unsigned long long)t->duplicated, (unsigned long long)t->reordered,
+		(unsigned long long)t->too_late);
 	print_latencies(t->latencies);
 }
 
 static void print_traffic_json(const struct traffic *t)
 {
 	printf("\"%s\": {\"offered\": %llu, \"relayed\": %llu, \"lost\": %llu, \"duplicated\": %llu, "
-	       "\"reordered\": %llu, \"foreign\": %llu, \"seconds\": %.6f, \"latency_ns\": ",
+	       "\"reordered\": %llu, \"too_late\": %llu, \"foreign\": %llu, \"seconds\": %.6f, \"latency_ns\": ",
 		names[t->direction], (unsigned long long)t->offered, (unsigned long long)t->relayed,
 		(unsigned long long)(t->offered - t->relayed), (unsigned long long)t->duplicated,
-		(unsigned long long)t->reordered, (unsigned long long)t->foreign,
-		(double)t->sent_ns / 1e9);
+		(unsigned long long)t->reordered, (unsigned long long)t->too_late,
+		(unsigned long long)t->foreign, (double)t->sent_ns / 1e9);
 	percentiles_print(stdout, t->latencies);
 	putchar('}');
 }
@@ -160,7 +161,7 @@ static void report_relay(
 	else if (o->json)
 		puts("}}");
 	else if (o->pid)
-		printf("process %d: %.0f ns of CPU a relayed packet, softirqs not counted\n",
+		printf("process %d: %.0f ns of CPU a relayed packet, as the scheduler counts\n",
 			(int)o->pid, per(cost->cpu_ns, relayed));
 }
 

@@ -194,7 +194,7 @@ void options_parse(int argc, char *argv[], struct options *out)
 		{0}};
 
 	*out = (struct options){
-		.clients = {.allocations = 1, .channels = 1, .window = 64},
+		.clients = {.allocations = 1, .channels = 1, .window = 64, .lifetime_s = 600},
 		.directions = {[TRAFFIC_UP] = true},
 		.rate = 1000,
 		.size = 172,

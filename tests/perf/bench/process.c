@@ -1,47 +1,35 @@
 #include "process.h"
 
-#include <dirent.h>
+#include "base/clock.h"
+
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
-/* Of the numbers in the file's line. */
-static uint64_t number_in(const char *path, unsigned skip)
+static uint64_t resident(pid_t pid)
 {
-	unsigned long long value = 0;
-	FILE *f = fopen(path, "re");
+	char path[32];
+	unsigned long long size, pages = 0;
+	FILE *f;
 
+	snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
+	f = fopen(path, "re");
 	if (!f)
-		return 0; /* a thread that ended just now */
-	for (unsigned i = 0; i <= skip; i++) {
-		if (fscanf(f, "%llu", &value) != 1)
-			value = 0;
-	}
+		return 0;
+	if (fscanf(f, "%llu %llu", &size, &pages) != 2)
+		pages = 0;
 	fclose(f);
-	return value;
+	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 int process_cost(pid_t pid, struct process_cost *out)
 {
-	char path[sizeof("/proc//task//schedstat") + 2 * sizeof("2147483647")];
-	struct dirent *entry;
-	DIR *tasks;
+	struct timespec used;
+	clockid_t clock;
 
-	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
-	tasks = opendir(path);
-	if (!tasks)
+	if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &used) < 0)
 		return -ESRCH;
-	*out = (struct process_cost){0};
-	while ((entry = readdir(tasks))) {
-		if (entry->d_name[0] == '.' || strlen(entry->d_name) > 10)
-			continue;
-		snprintf(path, sizeof(path), "/proc/%d/task/%.10s/schedstat", (int)pid,
-			entry->d_name);
-		out->cpu_ns += number_in(path, 0);
-	}
-	closedir(tasks);
-	snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
-	out->rss = number_in(path, 1) * (uint64_t)sysconf(_SC_PAGESIZE);
+	out->cpu_ns = (uint64_t)used.tv_sec * TP_NS_PER_S + (uint64_t)used.tv_nsec;
+	out->rss = resident(pid);
 	return 0;
 }

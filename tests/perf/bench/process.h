@@ -1,11 +1,11 @@
-/* What another process costs, from /proc. */
+/* What another process costs. */
 #pragma once
 
 #include <stdint.h>
 #include <sys/types.h>
 
 struct process_cost {
-	uint64_t cpu_ns; /* user and system time of all its threads that live */
+	uint64_t cpu_ns; /* user and system time of all its threads, ended ones too */
 	uint64_t rss;    /* bytes */
 };
 

@@ -126,19 +126,32 @@ static void *send_all(void *arg)
 	return NULL;
 }
 
-static void take_packet(struct traffic *t, const uint8_t *bytes, size_t len, uint64_t now_ns)
+/* What was sent to the client has to come on its channel, as long as it was. */
+static bool is_wrapped_right(const struct traffic *t, const uint8_t *bytes)
+{
+	uint16_t header[2];
+
+	memcpy(header, bytes, sizeof(header));
+	return header[0] == htons(CLIENTS_FIRST_CHANNEL) &&
+	       header[1] == htons((uint16_t)t->settings.size);
+}
+
+static bool is_ours(const struct traffic *t, const uint8_t *bytes, size_t len, struct stamp *stamp)
 {
 	size_t at = header_len(t, false);
+
+	if (len < at + t->settings.size || (at && !is_wrapped_right(t, bytes)))
+		return false;
+	memcpy(stamp, bytes + at, sizeof(*stamp));
+	return stamp->run == t->settings.run && stamp->direction == (uint32_t)t->direction &&
+	       stamp->flow < t->settings.clients->settings.allocations;
+}
+
+static void take_packet(struct traffic *t, const uint8_t *bytes, size_t len, uint64_t now_ns)
+{
 	struct stamp stamp;
 
-	if (len < at + sizeof(stamp)) {
-		t->foreign++;
-		return;
-	}
-	memcpy(&stamp, bytes + at, sizeof(stamp));
-	if (stamp.run != t->settings.run || stamp.direction != (uint32_t)t->direction ||
-		stamp.flow >= t->settings.clients->settings.allocations ||
-		len < at + t->settings.size) {
+	if (!is_ours(t, bytes, len, &stamp)) {
 		t->foreign++;
 		return;
 	}
@@ -146,6 +159,9 @@ static void take_packet(struct traffic *t, const uint8_t *bytes, size_t len, uin
 	switch (track(&t->trackers[stamp.flow], stamp.number)) {
 	case TRACK_DUPLICATE:
 		t->duplicated++;
+		return;
+	case TRACK_TOO_LATE:
+		t->too_late++;
 		return;
 	case TRACK_REORDERED:
 		t->reordered++;

@@ -40,7 +40,8 @@ struct traffic {
 	uint64_t offered, sent_ns;
 	/* The receiver's. */
 	_Atomic uint64_t arrived; /* everything of ours */
-	uint64_t relayed, reordered, duplicated, foreign;
+	uint64_t relayed;         /* never more than offered: each number once */
+	uint64_t reordered, duplicated, too_late, foreign;
 	uint64_t latencies[HISTOGRAM_SLOTS]; /* ns; of what arrived for the first time */
 };
 
