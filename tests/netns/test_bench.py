@@ -3,33 +3,50 @@
 import contextlib
 import json
 import os
+import pathlib
+import re
 import subprocess
 
 import pytest
 
 from harness import *
-from harness import build_dir
+from harness import build_dir, die_with_parent
 from rows import covers, table
 
 ENGINES = pytest.mark.engines("socket", "xdp")
 FAMILIES = {4: (SERVER4, CLIENTS4[0], PEERS4[0]), 6: (SERVER6, CLIENTS6[0], PEERS6[0])}
 
 
-def bench(lab, command, *options, family=4, password=USERS["alice"], json_wanted=True):
+def start(lab, command, *options, family=4, password=USERS["alice"], json_wanted=True):
     server, local, peer = FAMILIES[family]
     name = f"[{server}]:{PORT}" if family == 6 else f"{server}:{PORT}"
-    return subprocess.run(
+    secret = {"TURNPIKE_PASSWORD": password} if password else {}
+    return subprocess.Popen(
         [os.path.join(build_dir(), "tests/perf/turnpike-bench"), command, "--server", name,
          "--local", local, "--peer", peer, "--user", "alice", "--client-netns", lab.client.name,
          "--peer-netns", lab.peer.name, *(["--json"] if json_wanted else []), *options],
-        env={**os.environ, "TURNPIKE_PASSWORD": password}, capture_output=True, text=True,
-        timeout=60, check=False)
+        env={**os.environ, **secret}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=die_with_parent)
+
+
+def end(running, timeout=60):
+    try:
+        out, err = running.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        running.kill()
+        raise
+    return subprocess.CompletedProcess(running.args, running.returncode, out, err)
+
+
+def bench(*arguments, **keywords):
+    return end(start(*arguments, **keywords))
 
 
 def relay(lab, *options, **keywords):
     done = bench(lab, "relay", *options, **keywords)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)["directions"]
+    assert not done.stderr
+    return json.loads(done.stdout)
 
 
 @ENGINES
@@ -38,8 +55,10 @@ def relay(lab, *options, **keywords):
        ("DP-26-1", "both", 20, 172, 4), ("DP-26-1", "both", 5, 173, 6))
 def test_relays(server, lab, direction, allocations, size, family):
     """A low rate: nothing is lost, and every packet has a latency."""
-    ways = relay(lab, "--direction", direction, "--allocations", str(allocations), "--size",
+    told = relay(lab, "--direction", direction, "--allocations", str(allocations), "--size",
                  str(size), "--rate", "500", "--duration", "1", family=family)
+    assert (told["rate"], told["size"], told["allocations"]) == (500, size, allocations)
+    ways = told["directions"]
     assert set(ways) == ({"up", "down"} if direction == "both" else {direction})
     for way in ways.values():
         assert 450 <= way["offered"] <= 501
@@ -53,7 +72,9 @@ def test_relays(server, lab, direction, allocations, size, family):
 @pytest.mark.engines("xdp")
 @covers("DP-26-1")
 def test_as_fast_as_it_can(server, lab):
-    way = relay(lab, "--rate", "max", "--allocations", "10", "--duration", "1")["up"]
+    told = relay(lab, "--rate", "max", "--allocations", "10", "--duration", "1")
+    assert told["rate"] == "max"
+    way = told["directions"]["up"]
     assert way["offered"] > 2000 and way["offered"] == way["relayed"] + way["lost"]
 
 
@@ -78,7 +99,7 @@ def test_loss(server, lab):
     """What is lost on the way is said, and in which direction."""
     options = ("--size", "1000", "--duration", "1", "--rate", "1000")
     with loss(lab.client, 4):
-        ways = relay(lab, "--direction", "both", *options)
+        ways = relay(lab, "--direction", "both", *options)["directions"]
         assert bench(lab, "relay", "--direction", "down", *options, "--max-loss", "20").returncode == 1
         assert bench(lab, "relay", "--direction", "down", *options, "--max-loss", "30").returncode == 0
         assert bench(lab, "relay", "--direction", "up", *options, "--max-loss", "0").returncode == 0
@@ -104,7 +125,9 @@ def test_allocate(server, lab):
 def test_text(server, lab):
     done = bench(lab, "relay", "--duration", "1", "--pid", str(server.process.pid), json_wanted=False)
     assert done.returncode == 0 and "lost 0 (0.000 %)" in done.stdout
-    assert "latency p50" in done.stdout and "ns of CPU a relayed packet" in done.stdout
+    assert "ns of CPU a relayed packet" in done.stdout
+    told = re.search(r"latency p50 (\S+) us, p90 (\S+), p99 (\S+), p99.9 (\S+), max (\S+)\n", done.stdout)
+    assert told and 0 < float(told[1]) <= float(told[2]) <= float(told[5])
 
 
 @pytest.mark.engines("socket")
@@ -114,6 +137,21 @@ def test_wrong_password(server, lab):
     assert done.returncode == 1 and not done.stdout
     assert done.stderr == ("turnpike-bench: Allocate: the server does not take user and password "
                            "(401)\n")
+
+
+@pytest.mark.engines("socket")
+@covers("DP-26-1")
+def test_password_on_the_command_line(server, lab):
+    """It works, with a warning, and the list of processes does not show it for long."""
+    running = start(lab, "relay", "--password", USERS["alice"], "--duration", "20", password=None)
+    assert "TURNPIKE_PASSWORD" in running.stderr.readline()
+    shown = pathlib.Path(f"/proc/{running.pid}/cmdline").read_text()
+    assert "--password" in shown and USERS["alice"] not in shown
+    assert eventually(lambda: server.ctl("status")["allocations"] == 1)
+    running.kill()
+    running.communicate()
+    for allocation in server.ctl("allocations", "list")["allocations"]:
+        server.ctl("allocations", "delete", str(allocation["id"]))
 
 
 @table("options, word",

@@ -96,18 +96,21 @@ static double per(double amount, double count)
 
 static double loss(const struct traffic *t)
 {
-	return 100 * per((double)(t->offered - t->relayed), (double)t->offered);
+	return 100 * per((double)(t->offered - t->books.relayed), (double)t->offered);
 }
 
 static void print_latencies(const uint64_t counts[HISTOGRAM_SLOTS])
 {
-	printf("latency p50 %.1f us, p99 %.1f, p99.9 %.1f\n",
-		(double)percentile_of(counts, 5000) / 1e3,
-		(double)percentile_of(counts, 9900) / 1e3,
-		(double)percentile_of(counts, 9990) / 1e3);
+	static const unsigned parts[] = {5000, 9000, 9900, 9990, 10000};
+	double us[5];
+
+	for (int i = 0; i < 5; i++)
+		us[i] = (double)percentile_of(counts, parts[i]) / 1e3;
+	printf("latency p50 %.1f us, p90 %.1f, p99 %.1f, p99.9 %.1f, max %.1f\n", us[0], us[1],
+		us[2], us[3], us[4]);
 }
 
-static const char *const names[] = {[TRAFFIC_UP] = "up", [TRAFFIC_DOWN] = "down"};
+static const char *const names[] = {[DIRECTION_UP] = "up", [DIRECTION_DOWN] = "down"};
 
 static void print_traffic(const struct traffic *t)
 {
@@ -116,23 +119,34 @@ static void print_traffic(const struct traffic *t)
 	printf("%-5soffered %llu (%.0f/s), relayed %llu (%.0f/s), lost %llu (%.3f %%), "
 	       "duplicated %llu, reordered %llu, too late %llu\n      ",
 		names[t->direction], (unsigned long long)t->offered,
-		per((double)t->offered, seconds), (unsigned long long)t->relayed,
-		per((double)t->relayed, seconds), (unsigned long long)(t->offered - t->relayed),
-		loss(t), (unsigned long long)t->duplicated, (unsigned long long)t->reordered,
-		(unsigned long long)t->too_late);
-	print_latencies(t->latencies);
+		per((double)t->offered, seconds), (unsigned long long)t->books.relayed,
+		per((double)t->books.relayed, seconds),
+		(unsigned long long)(t->offered - t->books.relayed), loss(t),
+		(unsigned long long)t->books.duplicated, (unsigned long long)t->books.reordered,
+		(unsigned long long)t->books.too_late);
+	print_latencies(t->books.latencies);
 }
 
 static void print_traffic_json(const struct traffic *t)
 {
 	printf("\"%s\": {\"offered\": %llu, \"relayed\": %llu, \"lost\": %llu, \"duplicated\": %llu, "
 	       "\"reordered\": %llu, \"too_late\": %llu, \"foreign\": %llu, \"seconds\": %.6f, \"latency_ns\": ",
-		names[t->direction], (unsigned long long)t->offered, (unsigned long long)t->relayed,
-		(unsigned long long)(t->offered - t->relayed), (unsigned long long)t->duplicated,
-		(unsigned long long)t->reordered, (unsigned long long)t->too_late,
-		(unsigned long long)t->foreign, (double)t->sent_ns / 1e9);
-	percentiles_print(stdout, t->latencies);
+		names[t->direction], (unsigned long long)t->offered,
+		(unsigned long long)t->books.relayed,
+		(unsigned long long)(t->offered - t->books.relayed),
+		(unsigned long long)t->books.duplicated, (unsigned long long)t->books.reordered,
+		(unsigned long long)t->books.too_late, (unsigned long long)t->books.foreign,
+		(double)t->sent_ns / 1e9);
+	percentiles_print(stdout, t->books.latencies);
 	putchar('}');
+}
+
+static void print_rate(uint64_t rate)
+{
+	if (rate)
+		printf("%llu", (unsigned long long)rate);
+	else
+		printf("\"max\"");
 }
 
 static void report_relay(
@@ -141,13 +155,16 @@ static void report_relay(
 	const char *comma = "";
 	double relayed = 0;
 
-	if (o->json)
-		printf("{\"allocations\": %u, \"size\": %zu, \"directions\": {",
-			o->clients.allocations, o->size);
-	for (int d = 0; d < TRAFFIC_DIRECTIONS; d++) {
+	if (o->json) {
+		printf("{\"allocations\": %u, \"size\": %zu, \"rate\": ", o->clients.allocations,
+			o->size);
+		print_rate(o->rate);
+		printf(", \"directions\": {");
+	}
+	for (int d = 0; d < DIRECTIONS; d++) {
 		if (!o->directions[d])
 			continue;
-		relayed += (double)all[d].relayed;
+		relayed += (double)all[d].books.relayed;
 		if (o->json) {
 			fputs(comma, stdout);
 			print_traffic_json(&all[d]);
@@ -167,7 +184,7 @@ static void report_relay(
 
 static int relay(const struct options *o, const struct clients *clients, int peer_fd)
 {
-	struct traffic *all = calloc(TRAFFIC_DIRECTIONS, sizeof(*all));
+	struct traffic *all = calloc(DIRECTIONS, sizeof(*all));
 	struct traffic_settings settings = {
 		.clients = clients,
 		.peer_fd = peer_fd,
@@ -182,11 +199,11 @@ static int relay(const struct options *o, const struct clients *clients, int pee
 	if (!all || getrandom(&settings.run, sizeof(settings.run), 0) < 0)
 		err(1, "start");
 	before = cost_of(o->pid);
-	for (int d = 0; d < TRAFFIC_DIRECTIONS; d++) {
+	for (int d = 0; d < DIRECTIONS; d++) {
 		if (o->directions[d])
-			traffic_begin(&all[d], (enum traffic_direction)d, &settings);
+			traffic_begin(&all[d], (enum direction)d, &settings);
 	}
-	for (int d = 0; d < TRAFFIC_DIRECTIONS; d++) {
+	for (int d = 0; d < DIRECTIONS; d++) {
 		if (!o->directions[d])
 			continue;
 		traffic_end(&all[d]);

@@ -87,9 +87,9 @@ static void read_direction(const char *text, struct options *o)
 {
 	bool both = strcmp(text, "both") == 0;
 
-	o->directions[TRAFFIC_UP] = both || strcmp(text, "up") == 0;
-	o->directions[TRAFFIC_DOWN] = both || strcmp(text, "down") == 0;
-	if (!o->directions[TRAFFIC_UP] && !o->directions[TRAFFIC_DOWN])
+	o->directions[DIRECTION_UP] = both || strcmp(text, "up") == 0;
+	o->directions[DIRECTION_DOWN] = both || strcmp(text, "down") == 0;
+	if (!o->directions[DIRECTION_UP] && !o->directions[DIRECTION_DOWN])
 		errx(2, "--direction: %s is none of up, down, both", text);
 }
 
@@ -106,7 +106,20 @@ static void read_addresses(int option, const char *text, struct options *o)
 		errx(2, "--local: %s is not an address", text);
 }
 
-static void read_option(int option, const char *text, struct options *o)
+/* From the first moment on that is ours, nobody can read it in the list of processes. */
+static const char *take_password(char *text)
+{
+	char *copy = strdup(text);
+
+	if (!copy)
+		err(1, "--password");
+	memset(text, '*', strlen(text));
+	warnx("--password: others may have read it from the command line; better in the "
+	      "environment, as " PASSWORD_ENV);
+	return copy;
+}
+
+static void read_option(int option, char *text, struct options *o)
 {
 	switch (option) {
 	case SERVER:
@@ -118,7 +131,7 @@ static void read_option(int option, const char *text, struct options *o)
 		o->clients.user = text;
 		break;
 	case PASSWORD:
-		o->clients.password = text;
+		o->clients.password = take_password(text);
 		break;
 	case ALLOCATIONS:
 		o->clients.allocations = (unsigned)number("allocations", text, 1, ALLOCATIONS_MAX);
@@ -145,7 +158,7 @@ static void read_option(int option, const char *text, struct options *o)
 		o->rate = strcmp(text, "max") == 0 ? 0 : number("rate", text, 1, 1000000000);
 		break;
 	case SIZE:
-		o->size = number("size", text, TRAFFIC_SIZE_MIN, TRAFFIC_SIZE_MAX);
+		o->size = number("size", text, PACKET_SIZE_MIN, PACKET_SIZE_MAX);
 		break;
 	case DURATION:
 		o->duration_s = (unsigned)number("duration", text, 1, DURATION_MAX_S);
@@ -195,7 +208,7 @@ void options_parse(int argc, char *argv[], struct options *out)
 
 	*out = (struct options){
 		.clients = {.allocations = 1, .channels = 1, .window = 64, .lifetime_s = 600},
-		.directions = {[TRAFFIC_UP] = true},
+		.directions = {[DIRECTION_UP] = true},
 		.rate = 1000,
 		.size = 172,
 		.duration_s = 10,

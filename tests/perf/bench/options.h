@@ -11,7 +11,7 @@ enum command { BENCH_RELAY, BENCH_ALLOCATE };
 struct options {
 	enum command command;
 	struct clients_settings clients;
-	bool directions[TRAFFIC_DIRECTIONS];
+	bool directions[DIRECTIONS];
 	uint64_t rate; /* 0: as many as can be */
 	size_t size;
 	unsigned duration_s;

@@ -2,7 +2,6 @@
 
 #include "base/clock.h"
 
-#include <arpa/inet.h>
 #include <err.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -13,48 +12,32 @@
 #include <unistd.h>
 
 #define BURST      32
-#define HEADER     4 /* of ChannelData */
 #define NAP_NS     (50 * 1000)
 #define QUIET_NS   (300 * TP_NS_PER_MS)
-#define ROOM       (HEADER + TRAFFIC_SIZE_MAX + 4)
 #define PER_SOCKET 16 /* flat out: packets in a row on one client's socket */
-
-struct stamp {
-	uint64_t run, number, sent_ns;
-	uint32_t flow, direction;
-};
-
-_Static_assert(sizeof(struct stamp) == TRAFFIC_SIZE_MIN, "the smallest packet is the stamp");
 
 struct burst {
 	struct mmsghdr messages[BURST];
 	struct iovec iov[BURST];
 	struct sockaddr_storage names[BURST];
 	int fds[BURST];
-	uint8_t bytes[BURST][ROOM];
+	uint8_t bytes[BURST][PACKET_ROOM];
 	unsigned count;
 };
-
-static size_t header_len(const struct traffic *t, bool sending)
-{
-	return (t->direction == TRAFFIC_UP) == sending ? HEADER : 0;
-}
 
 static void add_packet(struct traffic *t, struct burst *b, uint32_t flow, uint64_t now_ns)
 {
 	const struct client *client = &t->settings.clients->all[flow];
-	struct stamp stamp = {t->settings.run, t->numbers[flow]++, now_ns, flow, t->direction};
-	uint16_t channeldata[] = {htons(CLIENTS_FIRST_CHANNEL), htons((uint16_t)t->settings.size)};
+	struct stamp stamp = {t->settings.run, t->numbers[flow]++, now_ns, flow,
+		(uint16_t)t->settings.size, (uint16_t)t->direction};
 	unsigned i = b->count++;
-	size_t at = header_len(t, true);
 	struct msghdr *m = &b->messages[i].msg_hdr;
 
-	memcpy(b->bytes[i], channeldata, at);
-	memcpy(b->bytes[i] + at, &stamp, sizeof(stamp));
-	b->iov[i] = (struct iovec){b->bytes[i], at + t->settings.size};
+	b->iov[i] = (struct iovec){
+		b->bytes[i], stamp_write(b->bytes[i], &stamp, t->direction == DIRECTION_UP)};
 	*m = (struct msghdr){.msg_iov = &b->iov[i], .msg_iovlen = 1};
-	b->fds[i] = t->direction == TRAFFIC_UP ? client->fd : t->settings.peer_fd;
-	if (t->direction == TRAFFIC_DOWN) {
+	b->fds[i] = t->direction == DIRECTION_UP ? client->fd : t->settings.peer_fd;
+	if (t->direction == DIRECTION_DOWN) {
 		m->msg_name = &b->names[i];
 		m->msg_namelen = tp_addr_to_sockaddr(&client->relay, &b->names[i]);
 	}
@@ -126,60 +109,13 @@ static void *send_all(void *arg)
 	return NULL;
 }
 
-/* What was sent to the client has to come on its channel, as long as it was. */
-static bool is_wrapped_right(const struct traffic *t, const uint8_t *bytes)
-{
-	uint16_t header[2];
-
-	memcpy(header, bytes, sizeof(header));
-	return header[0] == htons(CLIENTS_FIRST_CHANNEL) &&
-	       header[1] == htons((uint16_t)t->settings.size);
-}
-
-static bool is_ours(const struct traffic *t, const uint8_t *bytes, size_t len, struct stamp *stamp)
-{
-	size_t at = header_len(t, false);
-
-	if (len < at + t->settings.size || (at && !is_wrapped_right(t, bytes)))
-		return false;
-	memcpy(stamp, bytes + at, sizeof(*stamp));
-	return stamp->run == t->settings.run && stamp->direction == (uint32_t)t->direction &&
-	       stamp->flow < t->settings.clients->settings.allocations;
-}
-
-static void take_packet(struct traffic *t, const uint8_t *bytes, size_t len, uint64_t now_ns)
-{
-	struct stamp stamp;
-
-	if (!is_ours(t, bytes, len, &stamp)) {
-		t->foreign++;
-		return;
-	}
-	t->arrived++;
-	switch (track(&t->trackers[stamp.flow], stamp.number)) {
-	case TRACK_DUPLICATE:
-		t->duplicated++;
-		return;
-	case TRACK_TOO_LATE:
-		t->too_late++;
-		return;
-	case TRACK_REORDERED:
-		t->reordered++;
-		break;
-	case TRACK_NEW:
-		break;
-	}
-	t->relayed++;
-	t->latencies[histogram_index(now_ns - stamp.sent_ns)]++;
-}
-
 static void take_burst(struct traffic *t, struct burst *b, int fd)
 {
 	int count = recvmmsg(fd, b->messages, BURST, MSG_DONTWAIT, NULL);
 	uint64_t now_ns = tp_clock_now_ns();
 
 	for (int i = 0; i < count; i++)
-		take_packet(t, b->bytes[i], b->messages[i].msg_len, now_ns);
+		books_take(&t->books, b->bytes[i], b->messages[i].msg_len, now_ns);
 }
 
 static void *receive_all(void *arg)
@@ -191,7 +127,7 @@ static void *receive_all(void *arg)
 	if (!b)
 		err(1, "receiver");
 	for (unsigned i = 0; i < BURST; i++) {
-		b->iov[i] = (struct iovec){b->bytes[i], ROOM};
+		b->iov[i] = (struct iovec){b->bytes[i], PACKET_ROOM};
 		b->messages[i].msg_hdr = (struct msghdr){.msg_iov = &b->iov[i], .msg_iovlen = 1};
 	}
 	while (!t->is_over) {
@@ -213,27 +149,30 @@ static void open_receivers(struct traffic *t, uint32_t flows)
 	t->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (!t->receivers || t->epoll < 0)
 		err(1, "receivers");
-	if (t->direction == TRAFFIC_UP)
+	if (t->direction == DIRECTION_UP)
 		flows = 1;
 	for (uint32_t i = 0; i < flows; i++) {
 		event.data.u32 = i;
-		t->receivers[i] = t->direction == TRAFFIC_UP ? t->settings.peer_fd
-							     : t->settings.clients->all[i].fd;
+		t->receivers[i] = t->direction == DIRECTION_UP ? t->settings.peer_fd
+							       : t->settings.clients->all[i].fd;
 		if (epoll_ctl(t->epoll, EPOLL_CTL_ADD, t->receivers[i], &event) < 0)
 			err(1, "epoll");
 	}
 }
 
-void traffic_begin(struct traffic *t, enum traffic_direction direction,
-	const struct traffic_settings *settings)
+void traffic_begin(
+	struct traffic *t, enum direction direction, const struct traffic_settings *settings)
 {
 	uint32_t flows = settings->clients->settings.allocations;
 
 	t->settings = *settings;
 	t->direction = direction;
 	t->numbers = calloc(flows, sizeof(*t->numbers));
-	t->trackers = calloc(flows, sizeof(*t->trackers));
-	if (!t->numbers || !t->trackers)
+	t->books.run = settings->run;
+	t->books.direction = direction;
+	t->books.flows = flows;
+	t->books.trackers = calloc(flows, sizeof(*t->books.trackers));
+	if (!t->numbers || !t->books.trackers)
 		err(1, "%u flows", flows);
 	open_receivers(t, flows);
 	if (pthread_create(&t->receiver, NULL, receive_all, t) != 0 ||
@@ -247,13 +186,13 @@ void traffic_end(struct traffic *t)
 
 	pthread_join(t->sender, NULL);
 	do {
-		before = t->arrived;
+		before = t->books.arrived;
 		usleep(QUIET_NS / 1000);
-	} while (t->arrived != before);
+	} while (t->books.arrived != before);
 	t->is_over = true;
 	pthread_join(t->receiver, NULL);
 	close(t->epoll);
 	free(t->receivers);
 	free(t->numbers);
-	free(t->trackers);
+	free(t->books.trackers);
 }

@@ -5,17 +5,10 @@
  */
 #pragma once
 
+#include "books.h"
 #include "tests/perf/clients.h"
-#include "track.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
-
-/* What a packet has to have room for. */
-#define TRAFFIC_SIZE_MIN 32
-#define TRAFFIC_SIZE_MAX 1400
-
-enum traffic_direction { TRAFFIC_UP, TRAFFIC_DOWN, TRAFFIC_DIRECTIONS };
 
 struct traffic_settings {
 	const struct clients *clients;
@@ -28,26 +21,21 @@ struct traffic_settings {
 
 struct traffic {
 	struct traffic_settings settings;
-	enum traffic_direction direction;
+	enum direction direction;
 	int epoll; /* of the receiving end; data.u32 is the index into `receivers` */
 	int *receivers;
 	uint64_t *numbers; /* by flow: of the next packet to send */
-	struct tracker *trackers;
+	struct books books;
 	pthread_t sender, receiver;
 	atomic_bool is_over;
 
 	/* The sender's. */
 	uint64_t offered, sent_ns;
-	/* The receiver's. */
-	_Atomic uint64_t arrived; /* everything of ours */
-	uint64_t relayed;         /* never more than offered: each number once */
-	uint64_t reordered, duplicated, too_late, foreign;
-	uint64_t latencies[HISTOGRAM_SLOTS]; /* ns; of what arrived for the first time */
 };
 
 /* Starts both threads; what goes wrong ends the program. */
-void traffic_begin(struct traffic *t, enum traffic_direction direction,
-	const struct traffic_settings *settings);
+void traffic_begin(
+	struct traffic *t, enum direction direction, const struct traffic_settings *settings);
 
 /* Returns when all is sent and nothing more arrives. */
 void traffic_end(struct traffic *t);
