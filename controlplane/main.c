@@ -155,11 +155,21 @@ static void own_relays(struct turnpike *t)
 	}
 }
 
+static int start_relays(struct turnpike *t)
+{
+	char reason[TP_REASON_SIZE] = "";
+	int err = udp_transport_open_relays(t->transport, &t->config->turn, reason);
+
+	return err < 0 ? fail(*reason ? reason : "relay sockets", err) : 0;
+}
+
 static int start_listeners(struct turnpike *t)
 {
 	char text[TP_ADDR_TEXT];
 	int err = udp_transport_new(t->base, t->flows, &t->transport);
 
+	if (!err)
+		err = start_relays(t);
 	for (size_t i = 0; !err && i < t->config->listeners_count; i++) {
 		const struct tp_addr *address = &t->config->listeners[i].address;
 

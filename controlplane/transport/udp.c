@@ -1,34 +1,24 @@
-/* Sockets under the TURN server: one listener socket per address, one socket per relayed address.
- */
+/* Sockets under the TURN server: one listener socket per address, and those of the relays. */
 #include "udp.h"
+
+#include "relays.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "dataplane/engine/socket/udp.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #define LISTENERS_MAX 64
 /* Batches read from one socket before the others get their turn (threat R17). */
 #define ROUNDS_MAX 4
-/* Descriptors that relays leave to the control socket and the service manager (threat R14). */
-#define KEPT_FDS 64
 
 struct listener {
 	struct udp_transport *transport;
 	struct event *event;
 	struct tp_addr address;
-	int fd;
-};
-
-struct relay_socket {
-	struct udp_transport *transport;
-	struct alloc_relay *relay;
-	struct event *event;
 	int fd;
 };
 
@@ -42,7 +32,8 @@ struct udp_transport {
 	struct tp_udp_tx *tx;
 	struct listener listeners[LISTENERS_MAX];
 	size_t listeners_count;
-	int relay_fds_end; /* the first number that is no relay's */
+	const struct relays_ops *relays_ops;
+	struct relays *relays;
 	struct alloc_traffic traffic[TP_DIRECTIONS];
 	uint64_t policed;
 	struct tp_log_limit log_limit;
@@ -95,90 +86,25 @@ static void send_peer(void *context, struct alloc_relay *from, const struct tp_a
 	const void *data, size_t data_len, struct turn_marks marks)
 {
 	struct udp_transport *transport = context;
-	const struct relay_socket *socket = from->socket;
 
 	count(transport, TP_CLIENT_TO_PEER, data_len);
-	tp_udp_queue(transport->tx, socket->fd, peer, NULL, 0, data, data_len, udp_marks(marks));
-}
-
-static void read_errors(struct relay_socket *socket)
-{
-	struct udp_transport *transport = socket->transport;
-	struct tp_udp_error error;
-
-	for (int i = 0; i < TP_UDP_BATCH && tp_udp_next_error(socket->fd, &error); i++) {
-		struct turn_icmp icmp = {error.type, error.code, error.data};
-
-		if (error.destination.family != TP_NO_FAMILY)
-			turn_server_icmp(transport->server, tp_clock_now_ns(), socket->relay,
-				&error.destination, &icmp);
-	}
-}
-
-static void on_relay(evutil_socket_t fd, short what, void *arg)
-{
-	struct relay_socket *socket = arg;
-	struct udp_transport *transport = socket->transport;
-	const struct tp_udp_packet *packets;
-	size_t received = TP_UDP_BATCH;
-
-	for (int round = 0; round < ROUNDS_MAX && received == TP_UDP_BATCH; round++) {
-		uint64_t now_ns = tp_clock_now_ns();
-
-		received = tp_udp_receive(transport->rx, fd, &packets);
-		for (size_t i = 0; i < received; i++) {
-			struct turn_packet packet = {
-				packets[i].bytes, packets[i].len, packets[i].ttl, packets[i].tos};
-
-			turn_server_from_peer(transport->server, now_ns, socket->relay,
-				&packets[i].remote, &packet);
-		}
-		/* Nothing to read, yet woken: only the error queue can be the reason. */
-		if (round == 0 && received == 0)
-			read_errors(socket);
-		tp_udp_flush(transport->tx);
-	}
-}
-
-static void close_socket(struct relay_socket *socket)
-{
-	if (!socket)
-		return;
-	if (socket->event)
-		event_free(socket->event);
-	if (socket->fd >= 0)
-		close(socket->fd);
-	free(socket);
+	transport->relays_ops->send(
+		transport->relays, from, peer, data, data_len, udp_marks(marks));
 }
 
 static int open_relay(void *context, struct alloc_relay *relay)
 {
 	struct udp_transport *transport = context;
-	struct relay_socket *socket = calloc(1, sizeof(*socket));
-	int err;
+	int err = transport->relays_ops->open(transport->relays, relay);
 
-	if (!socket)
-		return -ENOMEM;
-	*socket = (struct relay_socket){.transport = transport, .relay = relay, .fd = -1};
-	err = tp_udp_open(&relay->address, TP_UDP_RELAY, &socket->fd);
-	/* The lowest free number is taken first: a high one says that few are left. */
-	if (!err && socket->fd >= transport->relay_fds_end)
-		err = -EMFILE;
 	if (!err) {
-		socket->event = event_new(
-			transport->base, socket->fd, EV_READ | EV_PERSIST, on_relay, socket);
-		err = socket->event && event_add(socket->event, NULL) == 0 ? 0 : -ENOMEM;
-	}
-	if (!err)
 		err = flows_open_relay(transport->flows, relay);
-	if (err < 0) {
-		if (err != -EADDRINUSE && tp_log_allowed(&transport->log_limit))
-			tp_warning("a relayed address could not be opened: %s", strerror(-err));
-		close_socket(socket);
-		return err;
+		if (err < 0)
+			transport->relays_ops->close(transport->relays, relay);
 	}
-	relay->socket = socket;
-	return 0;
+	if (err < 0 && err != -EADDRINUSE && tp_log_allowed(&transport->log_limit))
+		tp_warning("a relayed address could not be opened: %s", strerror(-err));
+	return err;
 }
 
 static void extend_relay(void *context, struct alloc_relay *relay)
@@ -193,8 +119,7 @@ static void close_relay(void *context, struct alloc_relay *relay)
 	flows_close_relay(transport->flows, relay);
 	/* What was queued before the end of the relay still leaves by its socket. */
 	tp_udp_flush(transport->tx);
-	close_socket(relay->socket);
-	relay->socket = NULL;
+	transport->relays_ops->close(transport->relays, relay);
 }
 
 static void grant_permission(void *context, struct alloc_permission *permission)
@@ -304,17 +229,6 @@ static void on_listener(evutil_socket_t fd, short what, void *arg)
 	arm_timer(transport);
 }
 
-static int relay_fds_end(void)
-{
-	struct rlimit files;
-	int end;
-
-	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur > INT_MAX)
-		return INT_MAX;
-	end = (int)files.rlim_cur;
-	return end - (end / 4 < KEPT_FDS ? end / 4 : KEPT_FDS);
-}
-
 int udp_transport_new(struct event_base *base, struct flows *flows, struct udp_transport **out)
 {
 	struct udp_transport *transport = calloc(1, sizeof(*transport));
@@ -325,7 +239,6 @@ int udp_transport_new(struct event_base *base, struct flows *flows, struct udp_t
 	transport->base = base;
 	transport->flows = flows;
 	transport->timer_ns = UINT64_MAX;
-	transport->relay_fds_end = relay_fds_end();
 	transport->timer = evtimer_new(base, on_timer, transport);
 	err = transport->timer ? tp_udp_rx_new(&transport->rx) : -ENOMEM;
 	if (!err)
@@ -349,9 +262,28 @@ void udp_transport_free(struct udp_transport *transport)
 	}
 	if (transport->timer)
 		event_free(transport->timer);
+	if (transport->relays)
+		transport->relays_ops->stop(transport->relays);
 	tp_udp_rx_free(transport->rx);
 	tp_udp_tx_free(transport->tx);
 	free(transport);
+}
+
+int udp_transport_open_relays(struct udp_transport *transport, const struct turn_settings *turn,
+	char reason[TP_REASON_SIZE])
+{
+	const struct relays_options options = {
+		.base = transport->base,
+		.rx = transport->rx,
+		.tx = transport->tx,
+		.addresses = turn->relays,
+		.addresses_count = turn->relays_count,
+		.port_min = turn->port_min,
+		.port_max = turn->port_max,
+	};
+
+	transport->relays_ops = &relays_each;
+	return transport->relays_ops->start(&options, &transport->relays, reason);
 }
 
 int udp_transport_listen(struct udp_transport *transport, const struct tp_addr *address)
@@ -377,6 +309,10 @@ int udp_transport_listen(struct udp_transport *transport, const struct tp_addr *
 
 int udp_transport_serve(struct udp_transport *transport, struct turn_server *server)
 {
+	int err = transport->relays_ops->serve(transport->relays, server);
+
+	if (err < 0)
+		return err;
 	transport->server = server;
 	for (size_t i = 0; i < transport->listeners_count; i++) {
 		struct listener *listener = &transport->listeners[i];

@@ -7,6 +7,7 @@
 #include "controlplane/flows/flows.h"
 #include "controlplane/turn/server.h"
 #include "dataplane/core/flow.h"
+#include "dataplane/engine/engine.h"
 
 #include <event2/event.h>
 
@@ -18,6 +19,13 @@ void udp_transport_free(struct udp_transport *transport);
 
 /* Binds a listener (may need privileges); packets wait in it until udp_transport_serve(). */
 int udp_transport_listen(struct udp_transport *transport, const struct tp_addr *address);
+
+/*
+ * The sockets of the relayed addresses of `turn`, which must outlive the transport; may need
+ * privileges. Before the first relay. -errno, and `reason` says why they cannot be had.
+ */
+int udp_transport_open_relays(struct udp_transport *transport, const struct turn_settings *turn,
+	char reason[TP_REASON_SIZE]);
 
 /* What turn_server_new() wants; valid as long as the transport. */
 struct turn_effects udp_transport_effects(struct udp_transport *transport);
