@@ -53,6 +53,22 @@ static TP_INLINE uint32_t tp_sum_ip(const uint64_t ip[2])
 	return tp_sum_words(ip[0]) + tp_sum_words(ip[1]);
 }
 
+/* Of at most 2^16 bytes of plain memory, as if one more of 0 followed an odd number of them. */
+static TP_INLINE uint64_t tp_sum_bytes(const uint8_t *from, size_t len)
+{
+	uint64_t all = 0, odd = 0;
+
+	for (; len >= 8; len -= 8, from += 8) {
+		uint64_t words = tp_get64(from);
+
+		all += words & 0xffffffff;
+		odd += words >> 32;
+	}
+	for (size_t i = 0; i < len; i++)
+		all += (uint64_t)from[i] << ((i & 1) * 8);
+	return all + odd;
+}
+
 /* The checksum after `sum` was added to what it covers. */
 static TP_INLINE uint16_t tp_checksum_add(uint16_t checksum, uint32_t sum)
 {

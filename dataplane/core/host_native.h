@@ -133,13 +133,6 @@ static TP_INLINE struct tp_way *tp_host_way(struct tp_host *host)
 static TP_INLINE bool tp_host_sum(
 	struct tp_host *host, const struct tp_packet *pkt, uint32_t at, uint32_t len, uint32_t *sum)
 {
-	const uint8_t *from = pkt->data + at;
-	uint64_t all = 0;
-
-	for (; len >= 4; len -= 4, from += 4)
-		all += tp_get32(from);
-	for (uint32_t i = 0; i < len; i++)
-		all += (uint32_t)from[i] << ((i & 1) * 8);
-	*sum = tp_sum_fold_wide(all);
+	*sum = tp_sum_fold_wide(tp_sum_bytes(pkt->data + at, len));
 	return true;
 }
