@@ -5,7 +5,9 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
+import time
 
 import pytest
 
@@ -43,39 +45,159 @@ def bench(*arguments, **keywords):
 
 
 def relay(lab, *options, **keywords):
-    done = bench(lab, "relay", *options, **keywords)
+    done = bench(lab, "relay", "--progress", "0", *options, **keywords)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     return json.loads(done.stdout)
 
 
 @ENGINES
-@table("direction, allocations, size, family",
-       ("DP-26-1", "up", 1, 32, 4), ("DP-26-1", "down", 20, 1200, 4),
-       ("DP-26-1", "both", 20, 172, 4), ("DP-26-1", "both", 5, 173, 6))
-def test_relays(server, lab, direction, allocations, size, family):
+@table("direction, allocations, size, family, backend",
+       ("DP-26-1", "up", 1, 32, 4, "sockets"), ("DP-26-1", "down", 20, 1200, 4, "sockets"),
+       ("DP-26-1", "both", 20, 172, 4, "gso"), ("DP-26-1", "both", 5, 173, 6, "sockets"))
+def test_relays(server, lab, direction, allocations, size, family, backend):
     """A low rate: nothing is lost, and every packet has a latency."""
     told = relay(lab, "--direction", direction, "--allocations", str(allocations), "--size",
-                 str(size), "--rate", "500", "--duration", "1", family=family)
-    assert (told["rate"], told["size"], told["allocations"]) == (500, size, allocations)
-    ways = told["directions"]
-    assert set(ways) == ({"up", "down"} if direction == "both" else {direction})
-    for way in ways.values():
-        assert 450 <= way["offered"] <= 501
-        assert way["relayed"] == way["offered"] and way["lost"] == 0
-        assert way["duplicated"] == way["reordered"] == way["too_late"] == way["foreign"] == 0
-        latency = way["latency_ns"]
-        assert 0 < latency["50"] <= latency["99"] <= latency["100"] < 10**9
+                 str(size), "--rate", "500", "--duration", "0.5", "--backend", backend, family=family)
+    assert (told["size"], told["allocations"], told["lost_allocations"]) == (size, allocations, 0)
+    step, = told["steps"]
+    assert (step["rate"], step["active"], step["interrupted"]) == (500, allocations, False)
+    assert set(step["directions"]) == ({"up", "down"} if direction == "both" else {direction})
+    for way in step["directions"].values():
+        assert 225 <= way["offered"] <= 251
+        assert_whole(way)
     assert eventually(lambda: server.ctl("status")["allocations"] == 0)
 
 
+def assert_whole(way):
+    assert way["relayed"] == way["offered"] and way["lost"] == 0
+    assert way["duplicated"] == way["reordered"] == way["too_late"] == way["foreign"] == 0
+    latency = way["latency_ns"]
+    assert 0 < latency["50"] <= latency["99"] <= latency["100"] < 10**9
+
+
 @pytest.mark.engines("xdp")
-@covers("DP-26-1")
-def test_as_fast_as_it_can(server, lab):
-    told = relay(lab, "--rate", "max", "--allocations", "10", "--duration", "1")
-    assert told["rate"] == "max"
-    way = told["directions"]["up"]
+@table("backend", ("DP-26-1", "sockets"), ("DP-26-1", "gso"))
+def test_as_fast_as_it_can(server, lab, backend):
+    step, = relay(lab, "--rate", "max", "--allocations", "10", "--duration", "0.5", "--warm-up", "0.5",
+                  "--backend", backend)["steps"]
+    assert step["rate"] == "max"
+    way = step["directions"]["up"]
     assert way["offered"] > 2000 and way["offered"] == way["relayed"] + way["lost"]
+    assert 0.45 < way["seconds"] < 1
+
+
+@ENGINES
+@covers("DP-26-1")
+def test_steps(server, lab):
+    """Several rates with several numbers of allocations; from several addresses to several peers."""
+    steps = relay(lab, "--rate", "200,400", "--active", "3,40", "--allocations", "40", "--locals", "3",
+                  "--peers", "2", "--order", "random", "--duration", "0.5", "--direction", "both",
+                  "--pid", str(server.process.pid))["steps"]
+    assert [(step["active"], step["rate"]) for step in steps] == [(3, 200), (3, 400), (40, 200), (40, 400)]
+    for step in steps:
+        assert step["cpu_ns_per_packet"] > 0 or server.engine == "xdp"
+        for way in step["directions"].values():
+            assert abs(2 * way["offered"] - step["rate"]) < step["rate"] / 10
+            assert_whole(way)
+
+
+@ENGINES
+@covers("DP-26-1")
+def test_calls(server, lab):
+    told = relay(lab, "--mix", "rtp", "--allocations", "10", "--direction", "both", "--duration", "1")
+    assert told["mix"] == "rtp" and "size" not in told
+    for way in told["steps"][0]["directions"].values():
+        assert 1500 < way["offered"] < 2200
+        assert_whole(way)
+
+
+@contextlib.contextmanager
+def rate_limit(namespace, rate):
+    """Of long datagrams that arrive there, only so many a second."""
+    namespace.run("nft", "-f", "-", input=f"""table inet bench {{
+        chain input {{
+            type filter hook input priority 0
+            udp length > 900 limit rate over {rate}/second burst 5 packets drop
+        }}
+    }}""")
+    try:
+        yield
+    finally:
+        namespace.run("nft", "delete", "table", "inet", "bench")
+
+
+@pytest.mark.engines("socket")
+@covers("DP-26-1")
+def test_search(server, lab):
+    options = ("--size", "1000", "--duration", "0.5", "--max-loss", "5", "--search")
+    with rate_limit(lab.peer, 300):
+        told = relay(lab, *options, "250-450")
+        low = bench(lab, "relay", *options, "900-1000", json_wanted=False)
+    assert 280 <= told["highest_rate"] <= 340, told["highest_rate"]
+    assert [step["rate"] for step in told["steps"][:3]] == [250, 450, 350]
+    assert low.returncode == 1 and "at 900/s already more than 5 % is lost" in low.stdout
+
+
+@ENGINES
+@pytest.mark.config(limits={"lifetime_default": "5 s", "lifetime_max": "5 s", "permission_lifetime": "2 s",
+                            "channel_lifetime": "3 s"})
+@covers("DP-26-1")
+def test_renewed(server, lab):
+    """What would have ended three times over goes on."""
+    told = relay(lab, "--allocations", "20", "--duration", "7", "--renew", "1", "--rate", "500",
+                 "--direction", "both")
+    assert told["lost_allocations"] == 0
+    for way in told["steps"][0]["directions"].values():
+        assert_whole(way)
+
+
+@ENGINES
+@table("number", ("DP-26-1", signal.SIGINT), ("DP-26-1", signal.SIGTERM))
+def test_ends_early(server, lab, number):
+    running = start(lab, "relay", "--duration", "1000", "--allocations", "10", "--direction", "both",
+                    "--progress", "0.2")
+    assert "allocations: " in running.stderr.readline()
+    time.sleep(0.5)
+    running.send_signal(number)
+    done = end(running)
+    assert done.returncode == 0, done.stderr
+    step, = json.loads(done.stdout)["steps"]
+    assert step["interrupted"] is True
+    for way in step["directions"].values():
+        assert 300 < way["offered"] < 10000
+        assert_whole(way)
+    assert server.ctl("status")["allocations"] == 0
+
+
+@pytest.mark.engines("socket")
+@covers("DP-26-1")
+def test_ends_while_making(lab, server):
+    """Nothing is left, not even what the server has made and not told yet."""
+    running = start(lab, "allocate", "--allocations", "4000", "--window", "1")
+    assert eventually(lambda: server.ctl("status")["allocations"] > 10)
+    running.send_signal(signal.SIGTERM)
+    done = end(running)
+    assert done.returncode == 1 and not done.stdout
+    assert re.search(r"interrupted when \d+ of 4000 allocations were made", done.stderr)
+    assert server.ctl("status")["allocations"] == 0
+
+
+@pytest.mark.engines("socket")
+@pytest.mark.config(limits={"lifetime_default": "3 s", "lifetime_max": "3 s"})
+@covers("DP-26-1")
+def test_kept(lab, server):
+    """Beyond their time, until it is told to stop; one that the server deleted is said."""
+    running = start(lab, "allocate", "--allocations", "10", "--keep", "--renew", "1")
+    assert json.loads(running.stdout.readline())["allocations"] == 10
+    time.sleep(4)
+    kept = server.ctl("allocations", "list")["allocations"]
+    assert len(kept) == 10
+    server.ctl("allocations", "delete", str(kept[0]["id"]))
+    assert "Refresh refused with 437: an allocation was lost" in running.stderr.readline()
+    running.send_signal(signal.SIGINT)
+    assert end(running).returncode == 1
+    assert server.ctl("status")["allocations"] == 0
 
 
 @contextlib.contextmanager
@@ -97,9 +219,9 @@ def loss(namespace, share):
 @covers("DP-26-1")
 def test_loss(server, lab):
     """What is lost on the way is said, and in which direction."""
-    options = ("--size", "1000", "--duration", "1", "--rate", "1000")
+    options = ("--size", "1000", "--duration", "0.4", "--rate", "1000")
     with loss(lab.client, 4):
-        ways = relay(lab, "--direction", "both", *options)["directions"]
+        ways = relay(lab, "--direction", "both", *options)["steps"][0]["directions"]
         assert bench(lab, "relay", "--direction", "down", *options, "--max-loss", "20").returncode == 1
         assert bench(lab, "relay", "--direction", "down", *options, "--max-loss", "30").returncode == 0
         assert bench(lab, "relay", "--direction", "up", *options, "--max-loss", "0").returncode == 0
@@ -123,7 +245,7 @@ def test_allocate(server, lab):
 @pytest.mark.engines("socket")
 @covers("DP-26-1")
 def test_text(server, lab):
-    done = bench(lab, "relay", "--duration", "1", "--pid", str(server.process.pid), json_wanted=False)
+    done = bench(lab, "relay", "--duration", "0.5", "--pid", str(server.process.pid), json_wanted=False)
     assert done.returncode == 0 and "lost 0 (0.000 %)" in done.stdout
     assert "ns of CPU a relayed packet" in done.stdout
     told = re.search(r"latency p50 (\S+) us, p90 (\S+), p99 (\S+), p99.9 (\S+), max (\S+)\n", done.stdout)
@@ -154,12 +276,27 @@ def test_password_on_the_command_line(server, lab):
         server.ctl("allocations", "delete", str(allocation["id"]))
 
 
+WHOLE = ["relay", "--server", "192.0.2.1:3478", "--user", "u", "--password", "w", "--peer", "192.0.2.2"]
+
+
 @table("options, word",
        ("DP-26-1", [], "one command"), ("DP-26-1", ["fly"], "not a command"),
        ("DP-26-1", ["relay"], "are needed"), ("DP-26-1", ["relay", "--rate", "0"], "--rate"),
        ("DP-26-1", ["relay", "--size", "31"], "32 to 1400"),
        ("DP-26-1", ["relay", "--server", "192.0.2.1"], "--server"),
        ("DP-26-1", ["relay", "--direction", "left"], "up, down, both"),
+       ("DP-26-1", ["relay", "--rate", "5,x"], "--rate: x"),
+       ("DP-26-1", ["relay", "--backend", "pigeon"], "sockets, gso"),
+       ("DP-26-1", [*WHOLE, "--active", "2"], "more than --allocations"),
+       ("DP-26-1", [*WHOLE, "--search", "9"], "LOW-HIGH"),
+       ("DP-26-1", [*WHOLE, "--search", "9-3"], "--search"),
+       ("DP-26-1", [*WHOLE, "--search", "1-9", "--rate", "5"], "not with --rate"),
+       ("DP-26-1", [*WHOLE, "--mix", "rtp", "--rate", "5"], "--mix"),
+       ("DP-26-1", [*WHOLE, "--locals", "2"], "--local says"),
+       ("DP-26-1", [*WHOLE, "--local", "192.0.2.3", "--locals", "2", "--allocations", "1000000"],
+        "500000 are needed on each"),
+       ("DP-26-1", [*WHOLE, "--local", "255.255.255.255", "--locals", "2"], "not so many addresses"),
+       ("DP-26-1", [*WHOLE, "--keep"], "--keep"),
        ("DP-26-1", ["relay", "--fast"], "--help"))
 def test_usage(options, word):
     done = subprocess.run([os.path.join(build_dir(), "tests/perf/turnpike-bench"), *options],

@@ -3,105 +3,132 @@
 #include "base/clock.h"
 
 #include <err.h>
-#include <errno.h>
 #include <openssl/evp.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#define RETRY_NS    (500 * TP_NS_PER_MS)
-#define TRIES_MAX   20
-#define REQUEST_MAX 1024
-#define STALE_MAX   5
+#define RETRY_NS     (500 * TP_NS_PER_MS)
+#define TRIES_MAX    20
+#define DELETE_TRIES 3
+#define REQUEST_MAX  1024
+#define STALE_MAX    5
+#define TICK_MS      100
 
-static void open_client(struct clients *l, unsigned index)
+/* ---- requests ----------------------------------------------------------------------------------
+ */
+
+static const char *const step_names[] = {
+	"Allocate", "Allocate", "ChannelBind", "", "Refresh", "Refresh", ""};
+
+static uint32_t index_of(const struct clients *l, const struct client *c)
 {
-	uint16_t port = l->settings.local.port;
-	struct tp_addr local =
-		tp_addr_with_port(&l->settings.local, (uint16_t)(port ? port + index : 0));
-	struct epoll_event event = {.events = EPOLLIN, .data.u32 = index};
-	struct client *c = &l->all[index];
-	struct sockaddr_storage sa;
-	socklen_t len = tp_addr_to_sockaddr(&local, &sa);
-
-	c->fd = socket(sa.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (c->fd < 0 || bind(c->fd, (struct sockaddr *)&sa, len) < 0)
-		err(1, "client socket");
-	len = tp_addr_to_sockaddr(&l->settings.server, &sa);
-	if (connect(c->fd, (struct sockaddr *)&sa, len) < 0)
-		err(1, "connect");
-	if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, c->fd, &event) < 0)
-		err(1, "epoll");
-}
-
-static void put_credentials(
-	const struct clients_settings *s, const struct client *c, struct stun_writer *w)
-{
-	char text[512];
-	uint8_t key[16];
-	int len = snprintf(text, sizeof(text), "%s:%s:%s", s->user, c->realm, s->password);
-
-	if (len < 0 || (size_t)len >= sizeof(text))
-		errx(1, "user, realm and password are too long");
-	if (EVP_Digest(text, (size_t)len, key, NULL, EVP_md5(), NULL) != 1)
-		errx(1, "no MD5");
-	stun_put(w, STUN_ATTR_USERNAME, s->user, strlen(s->user));
-	stun_put(w, STUN_ATTR_REALM, c->realm, strlen(c->realm));
-	stun_put(w, STUN_ATTR_NONCE, c->nonce, strlen(c->nonce));
-	stun_put_integrity(w, STUN_SHA1, key, sizeof(key));
+	return (uint32_t)(c - l->all);
 }
 
 static struct client *other(struct clients *l, const struct client *c)
 {
-	return &l->all[(size_t)(c - l->all) ^ 1];
+	return &l->all[index_of(l, c) ^ 1];
 }
 
-static void begin_request(struct client *c, struct stun_writer *w, uint8_t bytes[REQUEST_MAX],
-	enum stun_method method, bool again)
+static void put_credentials(const struct clients *l, const struct client *c, struct stun_writer *w)
 {
-	/* What is sent again is the same transaction (RFC 8489, 6.2.1). */
-	stun_begin(w, bytes, REQUEST_MAX, STUN_REQUEST, method, again ? c->transaction : NULL);
-	memcpy(c->transaction, bytes + STUN_HEADER_LEN - STUN_TRANSACTION_LEN,
-		sizeof(c->transaction));
+	stun_put(w, STUN_ATTR_USERNAME, l->settings.user, strlen(l->settings.user));
+	stun_put(w, STUN_ATTR_REALM, l->realm, strlen(l->realm));
+	stun_put(w, STUN_ATTR_NONCE, c->nonce, strlen(c->nonce));
+	stun_put_integrity(w, STUN_SHA1, l->key, sizeof(l->key));
 }
 
-static void send_message(struct client *c, struct stun_writer *w)
-{
-	size_t len = stun_finish(w);
-
-	if (send(c->fd, w->bytes, len, 0) < 0 && errno != ECONNREFUSED && errno != EAGAIN)
-		err(1, "send");
-}
-
-static void send_request(struct clients *l, struct client *c)
+static void put_channel(struct clients *l, const struct client *c, struct stun_writer *w)
 {
 	const struct clients_settings *s = &l->settings;
+	struct tp_addr peer =
+		s->pairs ? other(l, c)->relay : s->peer_of(s->arg, index_of(l, c), c->channel);
+
+	stun_put_u32(w, STUN_ATTR_CHANNEL_NUMBER, (CLIENTS_FIRST_CHANNEL + c->channel) << 16);
+	stun_put_xor_address(w, STUN_ATTR_XOR_PEER_ADDRESS, &peer);
+}
+
+static void put_allocate(const struct clients *l, struct stun_writer *w)
+{
+	stun_put_u32(w, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
+	stun_put_u32(w, STUN_ATTR_LIFETIME, l->settings.lifetime_s);
+	if (l->settings.server.family == TP_IPV6)
+		stun_put_u32(w, STUN_ATTR_REQUESTED_ADDRESS_FAMILY, 2u << 24);
+}
+
+static enum stun_method method_of(const struct client *c)
+{
+	if (c->step == CLIENT_BIND)
+		return STUN_METHOD_CHANNEL_BIND;
+	return c->step <= CLIENT_ALLOCATE ? STUN_METHOD_ALLOCATE : STUN_METHOD_REFRESH;
+}
+
+/* What is sent again is the same transaction (RFC 8489, 6.2.1). */
+static void send_request(struct clients *l, struct client *c)
+{
+	struct request *r = &l->requests[c->slot];
 	uint8_t bytes[REQUEST_MAX];
 	struct stun_writer w;
-	struct tp_addr peer;
+	struct datagram d = {.at = index_of(l, c), .remote = l->settings.server, .bytes = bytes};
 
-	if (c->step == CLIENT_BIND) {
-		peer = s->pairs ? other(l, c)->relay : s->peer_of(s, c->channel);
-		begin_request(c, &w, bytes, STUN_METHOD_CHANNEL_BIND, c->tries > 0);
-		stun_put_u32(
-			&w, STUN_ATTR_CHANNEL_NUMBER, (CLIENTS_FIRST_CHANNEL + c->channel) << 16);
-		stun_put_xor_address(&w, STUN_ATTR_XOR_PEER_ADDRESS, &peer);
-	} else {
-		begin_request(c, &w, bytes, STUN_METHOD_ALLOCATE, c->tries > 0);
-		stun_put_u32(&w, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
-		stun_put_u32(&w, STUN_ATTR_LIFETIME, s->lifetime_s);
-		if (s->server.family == TP_IPV6)
-			stun_put_u32(&w, STUN_ATTR_REQUESTED_ADDRESS_FAMILY, 2u << 24);
-	}
+	stun_begin(&w, bytes, sizeof(bytes), STUN_REQUEST, method_of(c),
+		r->tries ? r->transaction : NULL);
+	memcpy(r->transaction, bytes + STUN_HEADER_LEN - STUN_TRANSACTION_LEN,
+		sizeof(r->transaction));
+	if (c->step == CLIENT_BIND)
+		put_channel(l, c, &w);
+	else if (c->step <= CLIENT_ALLOCATE)
+		put_allocate(l, &w);
+	else
+		stun_put_u32(&w, STUN_ATTR_LIFETIME,
+			c->step == CLIENT_DELETE ? 0 : l->settings.lifetime_s);
 	if (c->step != CLIENT_CHALLENGE)
-		put_credentials(s, c, &w);
-	c->sent_ns = tp_clock_now_ns();
-	send_message(c, &w);
+		put_credentials(l, c, &w);
+	d.len = stun_finish(&w);
+	r->sent_ns = tp_clock_now_ns();
+	end_send(l->end, &d, 1);
 }
+
+/* ---- the window --------------------------------------------------------------------------------
+ */
+
+static void take_slot(struct clients *l, struct client *c, enum client_step step)
+{
+	c->slot = l->idle_slots[--l->idle];
+	l->requests[c->slot] = (struct request){.client = index_of(l, c)};
+	c->step = (uint8_t)step;
+	c->channel = 0;
+	c->stale = 0;
+}
+
+static void give_slot(struct clients *l, struct client *c, enum client_step step)
+{
+	l->requests[c->slot].client = CLIENTS_NOBODY;
+	l->idle_slots[l->idle++] = c->slot;
+	c->slot = CLIENTS_NOBODY;
+	c->step = (uint8_t)step;
+	l->finished++;
+}
+
+static void empty_window(struct clients *l)
+{
+	for (unsigned i = 0; i < l->settings.window; i++) {
+		struct request *r = &l->requests[i];
+
+		if (r->client != CLIENTS_NOBODY)
+			give_slot(l, &l->all[r->client], CLIENT_DONE);
+	}
+}
+
+static void begin(struct clients *l, struct client *c, enum client_step step)
+{
+	take_slot(l, c, step);
+	send_request(l, c);
+}
+
+/* ---- answers -----------------------------------------------------------------------------------
+ */
 
 static void copy_text(struct stun_attribute a, char out[128])
 {
@@ -119,42 +146,43 @@ static int error_code(const struct stun_message *m)
 	return a.value && a.len >= 4 ? (a.value[2] & 7) * 100 + a.value[3] : 0;
 }
 
-static void advance(struct clients *l, struct client *c)
+/* The key is made of it; all allocations are of one realm. */
+static void learn_realm(struct clients *l, const struct stun_message *m)
 {
-	if (c->step == CLIENT_BIND && ++c->channel < l->settings.channels)
+	char realm[128], text[512];
+	int len;
+
+	copy_text(stun_find(m, STUN_ATTR_REALM), realm);
+	if (strcmp(realm, l->realm) == 0)
 		return;
-	if (++c->step == CLIENT_BIND && l->settings.channels == 0)
-		c->step = CLIENT_DONE;
-	if (c->step == CLIENT_DONE)
-		l->finished++;
+	memcpy(l->realm, realm, sizeof(realm));
+	len = snprintf(
+		text, sizeof(text), "%s:%s:%s", l->settings.user, realm, l->settings.password);
+	if (len < 0 || (size_t)len >= sizeof(text))
+		errx(1, "user, realm and password are too long");
+	if (EVP_Digest(text, (size_t)len, l->key, NULL, EVP_md5(), NULL) != 1)
+		errx(1, "no MD5");
 }
 
-static void on_success(struct clients *l, struct client *c, const struct stun_message *m)
+static uint32_t now_s(void)
 {
-	struct stun_attribute a = stun_find(m, STUN_ATTR_XOR_RELAYED_ADDRESS);
-
-	if (c->step == CLIENT_ALLOCATE && stun_read_xor_address(m, a, &c->relay) != 0)
-		errx(1, "an allocation without a relayed address");
-	c->stale = 0;
-	advance(l, c);
+	return (uint32_t)(tp_clock_now_ns() / TP_NS_PER_S);
 }
 
-/* With a nonce that was asked for before: the server did not take the credentials. */
-static void on_refusal(struct clients *l, struct client *c, const struct stun_message *m)
+/* Before a quarter of what the server grants is left. */
+static void set_due(struct clients *l, struct client *c, const struct stun_message *m)
 {
-	static const char *const steps[] = {"Allocate", "Allocate", "ChannelBind"};
-	int code = error_code(m);
+	uint32_t lifetime_s = l->settings.lifetime_s, after_s;
 
-	if (code == 401 && c->step != CLIENT_CHALLENGE)
-		errx(1, "%s: the server does not take user and password (401)", steps[c->step]);
-	if (code != 401 && code != 438)
-		errx(1, "%s refused with %d", steps[c->step], code);
-	if (code == 438 && ++c->stale > STALE_MAX)
-		errx(1, "%s: the server takes no nonce (438)", steps[c->step]);
-	copy_text(stun_find(m, STUN_ATTR_REALM), c->realm);
-	copy_text(stun_find(m, STUN_ATTR_NONCE), c->nonce);
-	if (c->step == CLIENT_CHALLENGE)
-		advance(l, c);
+	stun_read_u32(stun_find(m, STUN_ATTR_LIFETIME), &lifetime_s);
+	after_s = lifetime_s - lifetime_s / 4;
+	c->due_s = now_s() + (after_s < l->settings.renew_s ? after_s : l->settings.renew_s);
+}
+
+/* The client has nothing to ask for any more, for now. */
+static void finish(struct clients *l, struct client *c)
+{
+	give_slot(l, c, c->step == CLIENT_DELETE ? CLIENT_GONE : CLIENT_DONE);
 }
 
 static void go_on(struct clients *l, struct client *c)
@@ -165,139 +193,222 @@ static void go_on(struct clients *l, struct client *c)
 		if (other(l, c)->step == CLIENT_BIND)
 			send_request(l, other(l, c));
 	}
-	if (c->step != CLIENT_DONE)
-		send_request(l, c);
+	send_request(l, c);
 }
 
-static void on_answer(struct clients *l, struct client *c, const struct stun_message *m)
+static void on_success(struct clients *l, struct client *c, const struct stun_message *m)
 {
-	if (c->step == CLIENT_DONE ||
-		memcmp(m->transaction, c->transaction, sizeof(c->transaction)) != 0)
-		return;
-	if (c->tries == 0)
-		l->answers[histogram_index(tp_clock_now_ns() - c->sent_ns)]++;
-	c->tries = 0;
-	if (m->class == STUN_SUCCESS)
-		on_success(l, c, m);
+	struct stun_attribute a = stun_find(m, STUN_ATTR_XOR_RELAYED_ADDRESS);
+
+	c->stale = 0;
+	if (c->step == CLIENT_ALLOCATE && stun_read_xor_address(m, a, &c->relay) != 0)
+		errx(1, "an allocation without a relayed address");
+	if (c->step == CLIENT_ALLOCATE || c->step == CLIENT_REFRESH) {
+		set_due(l, c, m);
+		c->step = CLIENT_BIND;
+	} else {
+		c->channel++;
+	}
+	if (c->step == CLIENT_BIND && c->channel < l->settings.channels)
+		go_on(l, c);
 	else
-		on_refusal(l, c, m);
-	go_on(l, c);
+		finish(l, c);
 }
 
-static void read_client(struct clients *l, struct client *c)
+static void refuse(struct clients *l, struct client *c, int code)
 {
-	uint8_t bytes[2048];
-	struct stun_message m;
-	ssize_t len = recv(c->fd, bytes, sizeof(bytes), 0);
+	const char *name = step_names[c->step];
 
-	if (len > 0 && stun_parse(bytes, (size_t)len, &m) == 0)
-		on_answer(l, c, &m);
+	if (l->making && code == 401 && c->step != CLIENT_CHALLENGE)
+		errx(1, "%s: the server does not take user and password (401)", name);
+	if (l->making && code == 438)
+		errx(1, "%s: the server takes no nonce (438)", name);
+	if (l->making)
+		errx(1, "%s refused with %d", name, code);
+	if (c->step != CLIENT_DELETE && atomic_fetch_add(&l->lost, 1) == 0)
+		warnx("%s refused with %d: an allocation was lost", name, code);
+	give_slot(l, c, CLIENT_GONE);
 }
 
-static void retry_lost(struct clients *l)
+/* With a nonce that was asked for before, a 401 says that the credentials are wrong. */
+static void on_refusal(struct clients *l, struct client *c, const struct stun_message *m)
+{
+	int code = error_code(m);
+	bool challenge = code == 401 && c->step == CLIENT_CHALLENGE;
+
+	if (!challenge && (code != 438 || ++c->stale > STALE_MAX)) {
+		refuse(l, c, code);
+		return;
+	}
+	learn_realm(l, m);
+	copy_text(stun_find(m, STUN_ATTR_NONCE), c->nonce);
+	if (challenge)
+		c->step = CLIENT_ALLOCATE;
+	send_request(l, c);
+}
+
+bool clients_take(struct clients *l, const struct datagram *d)
+{
+	struct client *c = &l->all[d->at];
+	struct stun_message m;
+	struct request *r;
+
+	if (!stun_is(d->bytes, d->len) || stun_parse(d->bytes, d->len, &m) < 0 ||
+		(m.class != STUN_SUCCESS && m.class != STUN_ERROR))
+		return false;
+	if (c->slot == CLIENTS_NOBODY)
+		return true;
+	r = &l->requests[c->slot];
+	if (memcmp(m.transaction, r->transaction, sizeof(r->transaction)) != 0)
+		return true; /* of a request that was answered already */
+	if (r->tries == 0)
+		l->answers[histogram_index(tp_clock_now_ns() - r->sent_ns)]++;
+	r->tries = 0;
+	if (m.class == STUN_SUCCESS)
+		on_success(l, c, &m);
+	else
+		on_refusal(l, c, &m);
+	return true;
+}
+
+/* ---- time --------------------------------------------------------------------------------------
+ */
+
+static void on_silence(struct clients *l, struct client *c)
+{
+	if (l->making)
+		errx(1, "no answer from the server");
+	if (c->step == CLIENT_DELETE)
+		l->unanswered++;
+	else if (atomic_fetch_add(&l->lost, 1) == 0)
+		warnx("%s is not answered: an allocation was lost", step_names[c->step]);
+	give_slot(l, c, CLIENT_GONE);
+}
+
+static bool waits_for_other(struct clients *l, const struct client *c)
+{
+	return l->settings.pairs && c->step == CLIENT_BIND && !other(l, c)->relay.family;
+}
+
+static void retry_lost(struct clients *l, uint64_t now_ns)
+{
+	for (unsigned i = 0; i < l->settings.window; i++) {
+		struct request *r = &l->requests[i];
+		struct client *c;
+
+		if (r->client == CLIENTS_NOBODY || now_ns - r->sent_ns < RETRY_NS)
+			continue;
+		c = &l->all[r->client];
+		if (waits_for_other(l, c))
+			continue;
+		if (++r->tries >= (c->step == CLIENT_DELETE ? DELETE_TRIES : TRIES_MAX))
+			on_silence(l, c);
+		else
+			send_request(l, c);
+	}
+}
+
+/* In the order in which they were made, which is that in which they are due. */
+static void renew_due(struct clients *l)
+{
+	uint32_t now = now_s();
+
+	for (unsigned i = 0; i < l->settings.allocations && l->idle > 0; i++) {
+		struct client *c = &l->all[l->renewed];
+
+		if (c->step != CLIENT_GONE && (c->step != CLIENT_DONE || c->due_s > now))
+			return;
+		if (c->step == CLIENT_DONE)
+			begin(l, c, CLIENT_REFRESH);
+		l->renewed = (l->renewed + 1) % l->settings.allocations;
+	}
+}
+
+static void resend(struct clients *l)
 {
 	uint64_t now_ns = tp_clock_now_ns();
 
-	for (unsigned i = 0; i < l->started; i++) {
-		struct client *c = &l->all[i];
-
-		if (c->step == CLIENT_DONE || now_ns - c->sent_ns < RETRY_NS ||
-			(l->settings.pairs && c->step == CLIENT_BIND && !other(l, c)->relay.family))
-			continue;
-		if (++c->tries > TRIES_MAX)
-			errx(1, "no answer from the server");
-		send_request(l, c);
-	}
+	if (now_ns - l->checked_ns < RETRY_NS / 4)
+		return;
+	l->checked_ns = now_ns;
+	retry_lost(l, now_ns);
 }
 
-static void start_some(struct clients *l)
+void clients_tick(struct clients *l)
 {
-	while (l->started < l->settings.allocations &&
-		l->started - l->finished < l->settings.window) {
-		open_client(l, l->started);
-		send_request(l, &l->all[l->started++]);
-	}
+	resend(l);
+	renew_due(l);
 }
 
-void clients_make(struct clients *l, const struct clients_settings *settings)
+static void pump(struct clients *l, const char *what)
 {
-	struct epoll_event events[64];
-	uint64_t checked_ns = tp_clock_now_ns();
+	struct datagram all[END_BURST];
+	unsigned count = end_receive(l->end, all, TICK_MS);
 
+	for (unsigned i = 0; i < count; i++)
+		clients_take(l, &all[i]);
+	resend(l);
+	if (l->settings.progress)
+		l->settings.progress(l->finished, l->settings.allocations, what);
+}
+
+static bool is_stopped(const struct clients *l)
+{
+	return l->settings.stop && atomic_load(l->settings.stop);
+}
+
+void clients_make(struct clients *l, const struct clients_settings *settings, struct end *end)
+{
 	l->settings = *settings;
+	l->end = end;
 	l->all = calloc(settings->allocations, sizeof(*l->all));
-	l->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (!l->all || l->epoll < 0)
+	l->requests = calloc(settings->window, sizeof(*l->requests));
+	l->idle_slots = calloc(settings->window, sizeof(*l->idle_slots));
+	if (!l->all || !l->requests || !l->idle_slots)
 		err(1, "%u clients", settings->allocations);
-	while (l->finished < settings->allocations) {
-		int ready;
-
-		start_some(l);
-		ready = epoll_wait(l->epoll, events, 64, 100);
-		for (int i = 0; i < ready; i++)
-			read_client(l, &l->all[events[i].data.u32]);
-		if (tp_clock_now_ns() - checked_ns > RETRY_NS / 2) {
-			retry_lost(l);
-			checked_ns = tp_clock_now_ns();
-		}
+	for (unsigned i = 0; i < settings->window; i++) {
+		l->requests[i].client = CLIENTS_NOBODY;
+		l->idle_slots[l->idle++] = i;
 	}
+	for (unsigned i = 0; i < settings->allocations; i++)
+		l->all[i].slot = CLIENTS_NOBODY;
+	l->making = true;
+	while (l->finished < settings->allocations && !is_stopped(l)) {
+		for (; l->started < settings->allocations && l->idle > 0; l->started++)
+			begin(l, &l->all[l->started], CLIENT_CHALLENGE);
+		pump(l, "allocations made");
+	}
+	l->making = false;
 }
 
-/* Whatever else still arrives is thrown away. */
-static bool wait_for_answer(struct client *c, struct stun_message *m, uint8_t bytes[2048])
+static bool is_dumb(const struct clients *l)
 {
-	uint64_t end_ns = tp_clock_now_ns() + RETRY_NS;
-	struct pollfd wait = {.fd = c->fd, .events = POLLIN};
-
-	while (tp_clock_now_ns() < end_ns) {
-		ssize_t len = recv(c->fd, bytes, 2048, 0);
-
-		if (len < 0)
-			poll(&wait, 1, 50);
-		else if (stun_parse(bytes, (size_t)len, m) == 0 &&
-			 memcmp(m->transaction, c->transaction, sizeof(c->transaction)) == 0)
-			return true;
-	}
-	return false;
+	return l->unanswered > 0;
 }
 
-/* False: no answer. */
-static bool delete_allocation(const struct clients_settings *s, struct client *c)
-{
-	uint8_t bytes[REQUEST_MAX], answer[2048];
-	struct stun_message m;
-	struct stun_writer w;
-
-	bool again = false;
-
-	for (unsigned tries = 0; tries < 3; tries++) {
-		begin_request(c, &w, bytes, STUN_METHOD_REFRESH, again);
-		stun_put_u32(&w, STUN_ATTR_LIFETIME, 0);
-		put_credentials(s, c, &w);
-		send_message(c, &w);
-		again = !wait_for_answer(c, &m, answer);
-		if (again)
-			continue;
-		if (error_code(&m) != 438)
-			return true;
-		copy_text(stun_find(&m, STUN_ATTR_NONCE), c->nonce);
-	}
-	return !again;
-}
-
+/* Those too that a request was under way for: the server may have made them. */
 void clients_end(struct clients *l)
 {
-	bool answers = true;
+	unsigned at = 0;
 
-	for (unsigned i = 0; i < l->started; i++) {
-		if (answers && !delete_allocation(&l->settings, &l->all[i])) {
-			warnx("the server does not answer: %u allocations are left to expire",
-				l->started - i);
-			answers = false;
+	empty_window(l);
+	l->finished = l->settings.allocations - l->started;
+	while (l->finished < l->settings.allocations && !is_dumb(l)) {
+		for (; at < l->started && l->idle > 0; at++) {
+			struct client *c = &l->all[at];
+
+			if (c->step == CLIENT_GONE || !c->nonce[0])
+				l->finished++;
+			else
+				begin(l, c, CLIENT_DELETE);
 		}
-		close(l->all[i].fd);
+		pump(l, "allocations deleted");
 	}
-	close(l->epoll);
+	if (is_dumb(l))
+		warnx("the server does not answer: %u allocations are left to expire",
+			l->settings.allocations - l->finished + l->unanswered);
 	free(l->all);
+	free(l->requests);
+	free(l->idle_slots);
 	*l = (struct clients){0};
 }

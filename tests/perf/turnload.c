@@ -17,13 +17,15 @@
 
 struct load {
 	struct clients_settings settings;
+	struct tp_addr local, peer;
 	FILE *out, *down;
 };
 
 /* Peers are hosts, not ports of one host. */
-static struct tp_addr peer_of(const struct clients_settings *s, unsigned channel)
+static struct tp_addr peer_of(void *arg, unsigned client, unsigned channel)
 {
-	struct tp_addr peer = tp_addr_with_port(&s->peer, (uint16_t)(BENCH_PEER_PORT + channel));
+	const struct load *l = arg;
+	struct tp_addr peer = tp_addr_with_port(&l->peer, (uint16_t)(BENCH_PEER_PORT + channel));
 
 	peer.ip[15] = (uint8_t)(peer.ip[15] + channel % BENCH_PEERS);
 	return peer;
@@ -61,10 +63,10 @@ static bool parse(int argc, char *argv[], struct load *l)
 			ok &= tp_addr_parse(optarg, &s->server) == 0;
 			break;
 		case 'l':
-			ok &= tp_addr_parse_ip(optarg, &s->local) == 0;
+			ok &= tp_addr_parse_ip(optarg, &l->local) == 0;
 			break;
 		case 'p':
-			ok &= tp_addr_parse_ip(optarg, &s->peer) == 0;
+			ok &= tp_addr_parse_ip(optarg, &l->peer) == 0;
 			break;
 		case 'u':
 			s->user = optarg;
@@ -96,7 +98,7 @@ static bool parse(int argc, char *argv[], struct load *l)
 			ok = false;
 		}
 	}
-	return ok && s->server.family && s->local.family && s->peer.family && s->user &&
+	return ok && s->server.family && l->local.family && l->peer.family && s->user &&
 	       s->password && s->allocations > 0 && s->allocations <= 40000 &&
 	       s->channels <= 4096 && s->window > 0 &&
 	       (!s->pairs || (s->allocations % 2 == 0 && s->channels == 1 && s->window > 1));
@@ -105,7 +107,8 @@ static bool parse(int argc, char *argv[], struct load *l)
 int main(int argc, char *argv[])
 {
 	struct load l = {.settings = {.window = 64, .lifetime_s = 3600, .peer_of = peer_of}};
-	struct clients clients = {0};
+	struct end_settings ends = {.name = "--local", .server = &l.settings.server};
+	static struct clients clients;
 	uint64_t start_ns;
 
 	if (!parse(argc, argv, &l)) {
@@ -115,9 +118,11 @@ int main(int argc, char *argv[])
 			"                [--down FILE] [--pairs]\n");
 		return 2;
 	}
-	l.settings.local.port = FIRST_PORT;
+	l.settings.arg = &l;
+	ends.count = l.settings.allocations;
+	ends.range = (struct range){tp_addr_with_port(&l.local, FIRST_PORT), 1, ends.count};
 	start_ns = tp_clock_now_ns();
-	clients_make(&clients, &l.settings);
+	clients_make(&clients, &l.settings, end_open_sockets(&ends, false));
 	printf("{\"allocations\": %u, \"channels\": %u, \"elapsed_ns\": %llu}\n",
 		l.settings.allocations, l.settings.allocations * l.settings.channels,
 		(unsigned long long)(tp_clock_now_ns() - start_ns));

@@ -16,7 +16,8 @@
 enum direction { DIRECTION_UP, DIRECTION_DOWN, DIRECTIONS };
 
 struct stamp {
-	uint64_t run, number, sent_ns; /* run: tells our packets from anything else */
+	/* run: tells our packets from anything else; the last 16 bits are the step of the run. */
+	uint64_t run, number, sent_ns;
 	uint32_t flow;
 	uint16_t size; /* of the packet's application data */
 	uint16_t direction;

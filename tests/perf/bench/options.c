@@ -5,37 +5,59 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A permission lasts 5 minutes (RFC 8656, 9) and is not refreshed. */
-#define DURATION_MAX_S 240
-/* A client is a port of one address. */
-#define ALLOCATIONS_MAX 50000
+#define ALLOCATIONS_MAX 1000000
+#define ADDRESSES_MAX   65536
+#define WINDOW_MAX      65536
+#define DURATION_MAX_S  31536000
+#define FIRST_PORT      1024
 #define PASSWORD_ENV    "TURNPIKE_PASSWORD"
 
 static const char usage[] =
-	"usage: turnpike-bench relay    --server A:P --user U --password W --peer A[:P] [OPTION...]\n"
-	"       turnpike-bench allocate --server A:P --user U --password W --peer A[:P] [OPTION...]\n"
+	"usage: turnpike-bench relay    --server A:P --user U --peer A[:P] [OPTION...]\n"
+	"       turnpike-bench allocate --server A:P --user U --peer A[:P] [OPTION...]\n"
 	"\n"
 	"A TURN client that makes allocations, each with a channel. `relay` then sends numbered,\n"
 	"time-stamped packets through them, plays the peer itself, and reports what was lost and how\n"
-	"long the others took. `allocate` reports what making them took. They are deleted at the end.\n"
+	"long the others took. `allocate` reports what making them took. They are deleted at the end,\n"
+	"also when Ctrl-C or SIGTERM ends it early; what was measured until then is reported.\n"
 	"\n"
 	"  --server A:P       the TURN server, UDP\n"
 	"  --user U           long-term credentials\n"
 	"  --password W       likewise; better in the environment, as " PASSWORD_ENV "\n"
 	"  --peer A[:P]       an address of this machine (or of --peer-netns) to be the peer\n"
-	"  --local A          the clients' address; default: as the machine's routes say\n"
-	"  --allocations N    default 1, up to 50000\n"
+	"  --peers N          there are N of them, from A upwards\n"
+	"  --local A[:P]      the clients' address, and their first port; default: as the machine's\n"
+	"                     routes say, and any port\n"
+	"  --locals N         there are N of them, from A upwards, with the same ports each\n"
+	"  --allocations N    default 1, up to 1000000; each is a socket\n"
 	"  --window N         that many being made at a time; default 64\n"
-	"  --client-netns N   the clients are in this network namespace\n"
-	"  --peer-netns N     the peer is in this one\n"
+	"  --lifetime S       of allocations, as asked for; default 600\n"
+	"  --renew S          renew allocations, channels and permissions so often; default 240\n"
+	"  --backend B        sockets: sendmmsg, the default\n"
+	"                     gso: likewise, packets in a row go to the kernel as one (UDP_SEGMENT)\n"
+	"  --client-netns N   the clients are in this network namespace (needs root)\n"
+	"  --peer-netns N     the peer is in this one (needs root)\n"
 	"  --pid PID          also report what this process costs\n"
 	"  --json             one JSON document instead of text\n"
+	"  --progress S       a line on stderr so often, 0: none; default: each 10 s, and on a\n"
+	"                     terminal twice a second\n"
 	"relay:\n"
 	"  --direction D      up (client to peer), down or both; default up\n"
-	"  --rate PPS|max     packets a second in each direction; default 1000\n"
+	"  --rate R           packets a second in each direction, or max; default 1000. Several,\n"
+	"                     separated by commas: one step after the other\n"
+	"  --active N         only so many of the allocations carry packets; several: as --rate\n"
+	"  --search LOW-HIGH  instead of --rate: the highest rate between these that does not lose\n"
+	"                     more than --max-loss (default then: 0)\n"
 	"  --size BYTES       application data of a packet, 32 to 1400; default 172\n"
-	"  --duration S       up to 240; default 10\n"
+	"  --mix rtp          instead of --rate and --size, each allocation is a call: audio, 50\n"
+	"                     packets a second of 160 to 172 bytes, and video, 30 frames of 3 to 6\n"
+	"                     packets of 1000 to 1200 bytes; 185 packets a second in each direction\n"
+	"  --order O          of allocations: turns (default) or random\n"
+	"  --duration S       of a step; default 10\n"
+	"  --warm-up S        before that, send without counting; default 0\n"
 	"  --max-loss PCT     more lost than that, in percent: exit code 1\n"
+	"allocate:\n"
+	"  --keep             keep them, and renew them, until Ctrl-C or SIGTERM\n"
 	"\n"
 	"  --help, --version\n"
 	"\n"
@@ -46,20 +68,50 @@ enum {
 	USER,
 	PASSWORD,
 	PEER,
+	PEERS,
 	LOCAL,
+	LOCALS,
 	ALLOCATIONS,
 	WINDOW,
+	LIFETIME,
+	RENEW,
+	BACKEND,
 	CLIENT_NETNS,
 	PEER_NETNS,
 	PID,
 	JSON,
+	PROGRESS,
 	DIRECTION,
 	RATE,
+	ACTIVE,
+	SEARCH,
 	SIZE,
+	MIX,
+	ORDER,
 	DURATION,
+	WARM_UP,
 	MAX_LOSS,
+	KEEP,
 	HELP,
 	VERSION
+};
+
+static const struct option known[] = {{"server", 1, 0, SERVER}, {"user", 1, 0, USER},
+	{"password", 1, 0, PASSWORD}, {"peer", 1, 0, PEER}, {"peers", 1, 0, PEERS},
+	{"local", 1, 0, LOCAL}, {"locals", 1, 0, LOCALS}, {"allocations", 1, 0, ALLOCATIONS},
+	{"window", 1, 0, WINDOW}, {"lifetime", 1, 0, LIFETIME}, {"renew", 1, 0, RENEW},
+	{"backend", 1, 0, BACKEND}, {"client-netns", 1, 0, CLIENT_NETNS},
+	{"peer-netns", 1, 0, PEER_NETNS}, {"pid", 1, 0, PID}, {"json", 0, 0, JSON},
+	{"progress", 1, 0, PROGRESS}, {"direction", 1, 0, DIRECTION}, {"rate", 1, 0, RATE},
+	{"active", 1, 0, ACTIVE}, {"search", 1, 0, SEARCH}, {"size", 1, 0, SIZE},
+	{"mix", 1, 0, MIX}, {"order", 1, 0, ORDER}, {"duration", 1, 0, DURATION},
+	{"warm-up", 1, 0, WARM_UP}, {"max-loss", 1, 0, MAX_LOSS}, {"keep", 0, 0, KEEP},
+	{"help", 0, 0, HELP}, {"version", 0, 0, VERSION}, {0}};
+
+/* What becomes steps, once all is read. */
+struct lists {
+	uint64_t rates[STEPS_MAX], actives[STEPS_MAX];
+	unsigned rates_count, actives_count;
 };
 
 static uint64_t number(const char *name, const char *text, uint64_t least, uint64_t most)
@@ -73,37 +125,68 @@ static uint64_t number(const char *name, const char *text, uint64_t least, uint6
 	return value;
 }
 
-static double percentage(const char *text)
+static double decimal(const char *name, const char *text, double least, double most)
 {
 	char *end;
 	double value = strtod(text, &end);
 
-	if (end == text || *end || !(value >= 0 && value <= 100))
-		errx(2, "--max-loss: %s is not a percentage", text);
+	if (end == text || *end || !(value >= least && value <= most))
+		errx(2, "--%s: %s is not a number from %g to %.10g", name, text, least, most);
 	return value;
+}
+
+/* Words are what they stand for. */
+static unsigned word(const char *name, const char *text, const char *const words[], unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		if (strcmp(words[i], text) == 0)
+			return i;
+	}
+	fprintf(stderr, "turnpike-bench: --%s: %s is none of", name, text);
+	for (unsigned i = 0; i < count; i++)
+		fprintf(stderr, "%s %s", i ? "," : "", words[i]);
+	fputc('\n', stderr);
+	exit(2);
+}
+
+#define WORD(name, text, ...)                                                                      \
+	word(name, text, (const char *const[]){__VA_ARGS__},                                       \
+		sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
+
+/* Numbers separated by commas; `zero` is a word that stands for 0, or NULL. */
+static unsigned read_list(
+	const char *name, char *text, const char *zero, uint64_t most, uint64_t out[STEPS_MAX])
+{
+	unsigned count = 0;
+	char *state;
+
+	for (char *part = strtok_r(text, ",", &state); part; part = strtok_r(NULL, ",", &state)) {
+		if (count == STEPS_MAX)
+			errx(2, "--%s: more than %d", name, STEPS_MAX);
+		out[count++] = zero && strcmp(part, zero) == 0 ? 0 : number(name, part, 1, most);
+	}
+	if (!count)
+		errx(2, "--%s: nothing", name);
+	return count;
+}
+
+static void read_search(char *text, struct options *o)
+{
+	char *high = strchr(text, '-');
+
+	if (!high)
+		errx(2, "--search: %s is not LOW-HIGH", text);
+	*high++ = '\0';
+	o->search_high = number("search", high, 1, 1000000000);
+	o->search_low = number("search", text, 1, o->search_high);
 }
 
 static void read_direction(const char *text, struct options *o)
 {
-	bool both = strcmp(text, "both") == 0;
+	unsigned d = WORD("direction", text, "up", "down", "both");
 
-	o->directions[DIRECTION_UP] = both || strcmp(text, "up") == 0;
-	o->directions[DIRECTION_DOWN] = both || strcmp(text, "down") == 0;
-	if (!o->directions[DIRECTION_UP] && !o->directions[DIRECTION_DOWN])
-		errx(2, "--direction: %s is none of up, down, both", text);
-}
-
-static void read_addresses(int option, const char *text, struct options *o)
-{
-	struct clients_settings *c = &o->clients;
-
-	if (option == SERVER && (tp_addr_parse(text, &c->server) < 0 || c->server.port == 0))
-		errx(2, "--server: %s is not ADDRESS:PORT", text);
-	if (option == PEER && tp_addr_parse(text, &c->peer) < 0 &&
-		tp_addr_parse_ip(text, &c->peer) < 0)
-		errx(2, "--peer: %s is not ADDRESS or ADDRESS:PORT", text);
-	if (option == LOCAL && tp_addr_parse_ip(text, &c->local) < 0)
-		errx(2, "--local: %s is not an address", text);
+	o->directions[DIRECTION_UP] = d != 1;
+	o->directions[DIRECTION_DOWN] = d != 0;
 }
 
 /* From the first moment on that is ours, nobody can read it in the list of processes. */
@@ -119,25 +202,94 @@ static const char *take_password(char *text)
 	return copy;
 }
 
+static void read_address(const char *name, const char *text, struct tp_addr *out)
+{
+	if (tp_addr_parse(text, out) < 0 && tp_addr_parse_ip(text, out) < 0)
+		errx(2, "--%s: %s is not ADDRESS or ADDRESS:PORT", name, text);
+}
+
+static void read_clients(int option, char *text, struct options *o)
+{
+	struct clients_settings *c = &o->clients;
+
+	switch (option) {
+	case SERVER:
+		if (tp_addr_parse(text, &c->server) < 0 || c->server.port == 0)
+			errx(2, "--server: %s is not ADDRESS:PORT", text);
+		break;
+	case USER:
+		c->user = text;
+		break;
+	case PASSWORD:
+		c->password = take_password(text);
+		break;
+	case PEER:
+		read_address("peer", text, &o->peers.first);
+		break;
+	case PEERS:
+		o->peers.addresses = (uint32_t)number("peers", text, 1, ADDRESSES_MAX);
+		break;
+	case LOCAL:
+		read_address("local", text, &o->locals.first);
+		break;
+	case LOCALS:
+		o->locals.addresses = (uint32_t)number("locals", text, 1, ADDRESSES_MAX);
+		break;
+	case ALLOCATIONS:
+		c->allocations = (unsigned)number("allocations", text, 1, ALLOCATIONS_MAX);
+		break;
+	case WINDOW:
+		c->window = (unsigned)number("window", text, 1, WINDOW_MAX);
+		break;
+	case LIFETIME:
+		c->lifetime_s = (unsigned)number("lifetime", text, 1, UINT32_MAX);
+		break;
+	default: /* RENEW */
+		c->renew_s = (unsigned)number("renew", text, 1, 3600);
+	}
+}
+
+static void read_relay(int option, char *text, struct options *o, struct lists *l)
+{
+	switch (option) {
+	case DIRECTION:
+		read_direction(text, o);
+		break;
+	case RATE:
+		l->rates_count = read_list("rate", text, "max", 1000000000, l->rates);
+		break;
+	case ACTIVE:
+		l->actives_count = read_list("active", text, NULL, ALLOCATIONS_MAX, l->actives);
+		break;
+	case SEARCH:
+		read_search(text, o);
+		break;
+	case SIZE:
+		o->size = (uint16_t)number("size", text, PACKET_SIZE_MIN, PACKET_SIZE_MAX);
+		break;
+	case MIX:
+		WORD("mix", text, "rtp");
+		o->mix = MIX_RTP;
+		break;
+	case ORDER:
+		o->random = WORD("order", text, "turns", "random") == 1;
+		break;
+	case DURATION:
+		o->duration_s = decimal("duration", text, 0.1, DURATION_MAX_S);
+		break;
+	case WARM_UP:
+		o->warm_up_s = decimal("warm-up", text, 0, DURATION_MAX_S);
+		break;
+	default: /* MAX_LOSS */
+		o->max_loss = decimal("max-loss", text, 0, 100);
+	}
+}
+
 static void read_option(int option, char *text, struct options *o)
 {
 	switch (option) {
-	case SERVER:
-	case PEER:
-	case LOCAL:
-		read_addresses(option, text, o);
-		break;
-	case USER:
-		o->clients.user = text;
-		break;
-	case PASSWORD:
-		o->clients.password = take_password(text);
-		break;
-	case ALLOCATIONS:
-		o->clients.allocations = (unsigned)number("allocations", text, 1, ALLOCATIONS_MAX);
-		break;
-	case WINDOW:
-		o->clients.window = (unsigned)number("window", text, 1, ALLOCATIONS_MAX);
+	case BACKEND:
+		o->backend = (enum backend)WORD("backend", text, "sockets", "gso");
 		break;
 	case CLIENT_NETNS:
 		o->client_netns = text;
@@ -151,20 +303,11 @@ static void read_option(int option, char *text, struct options *o)
 	case JSON:
 		o->json = true;
 		break;
-	case DIRECTION:
-		read_direction(text, o);
+	case PROGRESS:
+		o->progress_s = decimal("progress", text, 0, DURATION_MAX_S);
 		break;
-	case RATE:
-		o->rate = strcmp(text, "max") == 0 ? 0 : number("rate", text, 1, 1000000000);
-		break;
-	case SIZE:
-		o->size = number("size", text, PACKET_SIZE_MIN, PACKET_SIZE_MAX);
-		break;
-	case DURATION:
-		o->duration_s = (unsigned)number("duration", text, 1, DURATION_MAX_S);
-		break;
-	case MAX_LOSS:
-		o->max_loss = percentage(text);
+	case KEEP:
+		o->keep = true;
 		break;
 	case HELP:
 		fputs(usage, stdout);
@@ -178,51 +321,119 @@ static void read_option(int option, char *text, struct options *o)
 	}
 }
 
-static void check(struct options *o)
+/* Each number of active allocations with each rate. */
+static void make_steps(struct options *o, struct lists *l)
+{
+	if (!l->rates_count && o->mix == MIX_NONE)
+		l->rates[l->rates_count++] = 1000;
+	else if (!l->rates_count)
+		l->rates_count = 1;
+	if (!l->actives_count)
+		l->actives[l->actives_count++] = o->clients.allocations;
+	if (l->rates_count * l->actives_count > STEPS_MAX)
+		errx(2, "--rate, --active: more than %d steps", STEPS_MAX);
+	for (unsigned a = 0; a < l->actives_count; a++) {
+		if (l->actives[a] > o->clients.allocations)
+			errx(2, "--active: more than --allocations");
+		for (unsigned r = 0; r < l->rates_count; r++)
+			o->steps[o->steps_count++] =
+				(struct step){l->rates[r], (uint32_t)l->actives[a]};
+	}
+}
+
+static void check_steps(struct options *o, struct lists *l)
+{
+	if (o->mix != MIX_NONE && (l->rates_count || o->search_high || o->random))
+		errx(2, "--mix: calls have rates and an order of their own; try --active");
+	if (o->search_high && (l->rates_count || l->actives_count > 1))
+		errx(2, "--search: not with --rate, nor with several --active");
+	if (o->search_high && o->max_loss > 100)
+		o->max_loss = 0;
+	make_steps(o, l);
+}
+
+static void check_ranges(struct options *o)
+{
+	uint32_t count = o->clients.allocations, addresses = o->locals.addresses;
+
+	if (addresses > 1 && !o->locals.first.port)
+		o->locals.first.port = FIRST_PORT;
+	o->locals.ports = (count + addresses - 1) / addresses;
+	if (!o->locals.first.port)
+		o->locals.ports = 1;
+	if (range_check(&o->locals) < 0)
+		errx(2,
+			"--local, --locals: there are not so many addresses, or not so many ports: "
+			"%u are needed on each",
+			o->locals.ports);
+	if (range_check(&o->peers) < 0)
+		errx(2, "--peers: there are not so many addresses");
+}
+
+static void check(struct options *o, struct lists *l)
 {
 	struct clients_settings *c = &o->clients;
 
 	if (!c->password)
 		c->password = getenv(PASSWORD_ENV);
-	if (!c->server.family || !c->peer.family || !c->user || !c->password)
-		errx(2, "--server, --user, --password and --peer are needed");
-	if (c->peer.family != c->server.family)
+	if (!c->server.family || !o->peers.first.family || !c->user || !c->password)
+		errx(2, "--server, --user, --peer and a password are needed");
+	if (o->peers.first.family != c->server.family)
 		errx(2, "--peer: must be of the server's family, as the relayed addresses are");
-	if (!c->local.family)
-		c->local =
+	if (!o->locals.first.family && o->locals.addresses > 1)
+		errx(2, "--locals: --local says which is the first");
+	if (!o->locals.first.family)
+		o->locals.first =
 			tp_addr_make((enum tp_family)c->server.family, (const uint8_t[16]){0}, 0);
-	if (c->local.family != c->server.family)
+	if (o->locals.first.family != c->server.family)
 		errx(2, "--local: must be of the server's family");
+	if (o->keep && o->command != BENCH_ALLOCATE)
+		errx(2, "--keep: for allocate");
+	check_ranges(o);
+	check_steps(o, l);
+}
+
+static void read_command(int argc, char *argv[], struct options *o)
+{
+	static const char *const commands[] = {"relay", "allocate"};
+
+	if (optind != argc - 1)
+		errx(2, "one command is needed: relay or allocate");
+	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		if (strcmp(argv[optind], commands[i]) == 0) {
+			o->command = (enum command)i;
+			return;
+		}
+	}
+	errx(2, "%s is not a command", argv[optind]);
 }
 
 void options_parse(int argc, char *argv[], struct options *out)
 {
-	static const struct option options[] = {{"server", 1, 0, SERVER}, {"user", 1, 0, USER},
-		{"password", 1, 0, PASSWORD}, {"peer", 1, 0, PEER}, {"local", 1, 0, LOCAL},
-		{"allocations", 1, 0, ALLOCATIONS}, {"window", 1, 0, WINDOW},
-		{"client-netns", 1, 0, CLIENT_NETNS}, {"peer-netns", 1, 0, PEER_NETNS},
-		{"pid", 1, 0, PID}, {"json", 0, 0, JSON}, {"direction", 1, 0, DIRECTION},
-		{"rate", 1, 0, RATE}, {"size", 1, 0, SIZE}, {"duration", 1, 0, DURATION},
-		{"max-loss", 1, 0, MAX_LOSS}, {"help", 0, 0, HELP}, {"version", 0, 0, VERSION},
-		{0}};
+	struct lists lists = {.rates_count = 0};
 
 	*out = (struct options){
-		.clients = {.allocations = 1, .channels = 1, .window = 64, .lifetime_s = 600},
+		.clients = {.allocations = 1,
+			.channels = 1,
+			.window = 64,
+			.lifetime_s = 600,
+			.renew_s = 240},
+		.locals = {.addresses = 1, .ports = 1},
+		.peers = {.addresses = 1, .ports = 1},
 		.directions = {[DIRECTION_UP] = true},
-		.rate = 1000,
 		.size = 172,
 		.duration_s = 10,
 		.max_loss = 101,
+		.progress_s = -1,
 	};
-	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
-		read_option(c, optarg, out);
-	if (optind != argc - 1)
-		errx(2, "one command is needed: relay or allocate");
-	if (strcmp(argv[optind], "relay") == 0)
-		out->command = BENCH_RELAY;
-	else if (strcmp(argv[optind], "allocate") == 0)
-		out->command = BENCH_ALLOCATE;
-	else
-		errx(2, "%s is not a command", argv[optind]);
-	check(out);
+	for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+		if (c >= DIRECTION && c <= MAX_LOSS)
+			read_relay(c, optarg, out, &lists);
+		else if (c >= SERVER && c <= RENEW)
+			read_clients(c, optarg, out);
+		else
+			read_option(c, optarg, out);
+	}
+	read_command(argc, argv, out);
+	check(out, &lists);
 }

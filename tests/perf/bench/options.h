@@ -6,19 +6,34 @@
 
 #include <sys/types.h>
 
-enum command { BENCH_RELAY, BENCH_ALLOCATE };
+#define STEPS_MAX 256
+
+enum command { BENCH_RELAY, BENCH_ALLOCATE, BENCH_PCAP };
+
+enum backend { BACKEND_SOCKETS, BACKEND_GSO, BACKEND_AFXDP };
 
 struct options {
 	enum command command;
-	struct clients_settings clients;
+	enum backend backend;
+	struct clients_settings clients; /* but for what main.c adds */
+	struct range locals, peers;
+	const char *client_netns, *peer_netns; /* names under /run/netns; NULL: ours */
 	bool directions[DIRECTIONS];
-	uint64_t rate; /* 0: as many as can be */
-	size_t size;
-	unsigned duration_s;
+	struct step steps[STEPS_MAX];
+	unsigned steps_count;
+	uint64_t search_low, search_high; /* 0: no search, but the steps */
+	enum mix mix;
+	bool random;
+	uint16_t size;
+	double duration_s, warm_up_s;
 	double max_loss; /* percent; above 100: no bar */
 	pid_t pid;       /* 0: nobody's cost is asked for */
-	bool json;
-	const char *client_netns, *peer_netns; /* names under /run/netns; NULL: ours */
+	bool json, keep;
+	double progress_s; /* below 0: as fits stderr; 0: none */
+	const char *html;
+	/* pcap: files, or NULL. */
+	const char *up_pcap, *down_pcap, *flows;
+	uint16_t frame; /* its size on the wire; 0: as `size` says */
 };
 
 /* Ends the program where there is nothing to run: --help and --version with 0, errors with 2. */

@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 
-#include <errno.h>
+#include <err.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -22,14 +22,17 @@ static uint64_t resident(pid_t pid)
 	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-int process_cost(pid_t pid, struct process_cost *out)
+struct process_cost process_cost_of(pid_t pid)
 {
+	struct process_cost cost = {0};
 	struct timespec used;
 	clockid_t clock;
 
+	if (!pid)
+		return cost;
 	if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &used) < 0)
-		return -ESRCH;
-	out->cpu_ns = (uint64_t)used.tv_sec * TP_NS_PER_S + (uint64_t)used.tv_nsec;
-	out->rss = resident(pid);
-	return 0;
+		errx(1, "--pid: there is no process %d", (int)pid);
+	cost.cpu_ns = (uint64_t)used.tv_sec * TP_NS_PER_S + (uint64_t)used.tv_nsec;
+	cost.rss = resident(pid);
+	return cost;
 }

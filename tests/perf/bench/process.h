@@ -9,5 +9,5 @@ struct process_cost {
 	uint64_t rss;    /* bytes */
 };
 
-/* -ESRCH: there is no such process. */
-int process_cost(pid_t pid, struct process_cost *out);
+/* Of nobody (0): nothing. Ends the program when there is no such process. */
+struct process_cost process_cost_of(pid_t pid);

@@ -3,196 +3,282 @@
 #include "base/clock.h"
 
 #include <err.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
+#include <sys/random.h>
 #include <unistd.h>
 
-#define BURST      32
-#define NAP_NS     (50 * 1000)
-#define QUIET_NS   (300 * TP_NS_PER_MS)
-#define PER_SOCKET 16 /* flat out: packets in a row on one client's socket */
+#define NAP_US    50
+#define WAIT_MS   20
+#define WATCH_US  50000
+#define QUIET_NS  (300 * TP_NS_PER_MS)
+#define SPREAD_NS (2 * TP_NS_PER_MS) /* for the threads to be there when it begins */
 
-struct burst {
-	struct mmsghdr messages[BURST];
-	struct iovec iov[BURST];
-	struct sockaddr_storage names[BURST];
-	int fds[BURST];
-	uint8_t bytes[BURST][PACKET_ROOM];
-	unsigned count;
+/* A direction of a step. */
+struct sender {
+	const struct traffic *traffic;
+	struct end *end;
+	enum direction direction;
+	uint64_t run, start_ns;
+	struct schedule schedule;
+	struct books books;
+	uint64_t *numbers; /* by flow: of the next packet */
+	pthread_t thread;
+	_Atomic uint64_t offered;
+	uint64_t sent_ns;
+	atomic_bool is_done;
 };
 
-static void add_packet(struct traffic *t, struct burst *b, uint32_t flow, uint64_t now_ns)
-{
-	const struct client *client = &t->settings.clients->all[flow];
-	struct stamp stamp = {t->settings.run, t->numbers[flow]++, now_ns, flow,
-		(uint16_t)t->settings.size, (uint16_t)t->direction};
-	unsigned i = b->count++;
-	struct msghdr *m = &b->messages[i].msg_hdr;
+struct burst {
+	struct packet_due due[END_BURST];
+	struct datagram datagrams[END_BURST];
+	uint8_t bytes[END_BURST][PACKET_ROOM];
+};
 
-	b->iov[i] = (struct iovec){
-		b->bytes[i], stamp_write(b->bytes[i], &stamp, t->direction == DIRECTION_UP)};
-	*m = (struct msghdr){.msg_iov = &b->iov[i], .msg_iovlen = 1};
-	b->fds[i] = t->direction == DIRECTION_UP ? client->fd : t->settings.peer_fd;
-	if (t->direction == DIRECTION_DOWN) {
-		m->msg_name = &b->names[i];
-		m->msg_namelen = tp_addr_to_sockaddr(&client->relay, &b->names[i]);
-	}
+/* ---- sending -----------------------------------------------------------------------------------
+ */
+
+static void write_packet(struct sender *s, struct burst *b, unsigned i, uint64_t now_ns)
+{
+	const struct clients *clients = s->traffic->settings.clients;
+	bool up = s->direction == DIRECTION_UP;
+	uint32_t flow = b->due[i].flow;
+	struct stamp stamp = {
+		s->run, s->numbers[flow]++, now_ns, flow, b->due[i].size, (uint16_t)s->direction};
+
+	b->datagrams[i] = (struct datagram){
+		.at = up ? flow : flow % s->end->count,
+		.remote = up ? clients->settings.server : clients->all[flow].relay,
+		.bytes = b->bytes[i],
+		.len = stamp_write(b->bytes[i], &stamp, up),
+	};
 }
 
-/* What the kernel has no room for now is offered again: it is not the relay's loss. */
-static void send_run(const struct burst *b, unsigned from, unsigned to)
+static bool goes_on(const struct sender *s, uint64_t now_ns)
 {
-	while (from < to) {
-		int sent =
-			sendmmsg(b->fds[from], (struct mmsghdr *)&b->messages[from], to - from, 0);
+	const struct traffic_settings *settings = &s->traffic->settings;
 
-		if (sent > 0)
-			from += (unsigned)sent;
-		else if (errno == EAGAIN || errno == ENOBUFS)
-			usleep(NAP_NS / 1000);
-		else if (errno != ECONNREFUSED) /* an ICMP message of before: said once */
-			err(1, "sending packets");
-	}
+	return now_ns < s->start_ns + settings->warm_up_ns + settings->length_ns &&
+	       !atomic_load_explicit(settings->stop, memory_order_relaxed);
 }
 
-static void send_burst(struct burst *b)
+static void wait_for_start(const struct sender *s)
 {
-	unsigned from = 0;
-
-	for (unsigned i = 1; i <= b->count; i++) {
-		if (i < b->count && b->fds[i] == b->fds[from])
-			continue;
-		send_run(b, from, i);
-		from = i;
-	}
-	b->count = 0;
-}
-
-/* How many more packets are due. */
-static uint64_t due(const struct traffic *t, uint64_t start_ns, uint64_t now_ns)
-{
-	uint64_t rate = t->settings.rate;
-
-	if (!rate)
-		return BURST;
-	return (uint64_t)((__uint128_t)(now_ns - start_ns) * rate / TP_NS_PER_S) + 1 - t->offered;
+	while (tp_clock_now_ns() < s->start_ns)
+		usleep(NAP_US);
 }
 
 static void *send_all(void *arg)
 {
-	struct traffic *t = arg;
-	uint32_t flows = t->settings.clients->settings.allocations, flow = 0;
-	unsigned row = t->settings.rate ? 1 : PER_SOCKET;
-	uint64_t start_ns = tp_clock_now_ns(), now_ns = start_ns;
+	struct sender *s = arg;
 	struct burst *b = calloc(1, sizeof(*b));
+	uint64_t now_ns, offered = 0;
 
 	if (!b)
 		err(1, "sender");
-	for (; now_ns - start_ns < t->settings.length_ns; now_ns = tp_clock_now_ns()) {
-		uint64_t count = due(t, start_ns, now_ns);
+	wait_for_start(s);
+	for (now_ns = tp_clock_now_ns(); goes_on(s, now_ns); now_ns = tp_clock_now_ns()) {
+		unsigned count =
+			schedule_next(&s->schedule, now_ns - s->start_ns, b->due, END_BURST);
 
-		for (uint64_t i = 0; i < count && i < BURST; i++) {
-			add_packet(t, b, flow, now_ns);
-			if (++t->offered % row == 0)
-				flow = (flow + 1) % flows;
-		}
-		send_burst(b);
-		if (!count)
-			usleep(NAP_NS / 1000);
+		for (unsigned i = 0; i < count; i++)
+			write_packet(s, b, i, now_ns);
+		if (count)
+			end_send(s->end, b->datagrams, count);
+		else
+			usleep(NAP_US);
+		if (now_ns < s->books.from_ns)
+			continue;
+		offered += count;
+		atomic_store_explicit(&s->offered, offered, memory_order_relaxed);
 	}
-	t->sent_ns = now_ns - start_ns;
+	s->sent_ns = now_ns > s->books.from_ns ? now_ns - s->books.from_ns : 0;
 	free(b);
+	s->is_done = true;
 	return NULL;
 }
 
-static void take_burst(struct traffic *t, struct burst *b, int fd)
-{
-	int count = recvmmsg(fd, b->messages, BURST, MSG_DONTWAIT, NULL);
-	uint64_t now_ns = tp_clock_now_ns();
+/* ---- receiving ---------------------------------------------------------------------------------
+ */
 
-	for (int i = 0; i < count; i++)
-		books_take(&t->books, b->bytes[i], b->messages[i].msg_len, now_ns);
+static void take(struct receiver *r, const struct datagram *d, uint64_t now_ns)
+{
+	if (r->clients && clients_take(r->clients, d))
+		return;
+	if (r->books)
+		books_take(r->books, d->bytes, d->len, now_ns);
 }
 
 static void *receive_all(void *arg)
 {
-	struct traffic *t = arg;
-	struct epoll_event events[64];
-	struct burst *b = calloc(1, sizeof(*b));
+	struct receiver *r = arg;
+	struct datagram all[END_BURST];
 
-	if (!b)
-		err(1, "receiver");
-	for (unsigned i = 0; i < BURST; i++) {
-		b->iov[i] = (struct iovec){b->bytes[i], PACKET_ROOM};
-		b->messages[i].msg_hdr = (struct msghdr){.msg_iov = &b->iov[i], .msg_iovlen = 1};
-	}
-	while (!t->is_over) {
-		int ready = epoll_wait(t->epoll, events, 64, 50);
+	while (!*r->is_over) {
+		unsigned count = end_receive(r->end, all, WAIT_MS);
+		uint64_t now_ns = tp_clock_now_ns();
 
-		for (int i = 0; i < ready; i++)
-			take_burst(t, b, t->receivers[events[i].data.u32]);
+		pthread_mutex_lock(&r->mutex);
+		for (unsigned i = 0; i < count; i++)
+			take(r, &all[i], now_ns);
+		pthread_mutex_unlock(&r->mutex);
+		if (r->clients)
+			clients_tick(r->clients);
 	}
-	free(b);
 	return NULL;
 }
 
-/* Up: the peer's socket alone. Down: the clients'. */
-static void open_receivers(struct traffic *t, uint32_t flows)
+static void set_books(struct receiver *r, struct books *books)
 {
-	struct epoll_event event = {.events = EPOLLIN};
+	pthread_mutex_lock(&r->mutex);
+	r->books = books;
+	pthread_mutex_unlock(&r->mutex);
+}
 
-	t->receivers = calloc(flows, sizeof(*t->receivers));
-	t->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (!t->receivers || t->epoll < 0)
-		err(1, "receivers");
-	if (t->direction == DIRECTION_UP)
-		flows = 1;
-	for (uint32_t i = 0; i < flows; i++) {
-		event.data.u32 = i;
-		t->receivers[i] = t->direction == DIRECTION_UP ? t->settings.peer_fd
-							       : t->settings.clients->all[i].fd;
-		if (epoll_ctl(t->epoll, EPOLL_CTL_ADD, t->receivers[i], &event) < 0)
-			err(1, "epoll");
+/* ---- a step ------------------------------------------------------------------------------------
+ */
+
+static void begin_sender(struct sender *s, const struct traffic *t, enum direction direction,
+	const struct step *step, uint64_t start_ns)
+{
+	const struct traffic_settings *settings = &t->settings;
+	const struct schedule_settings schedule = {
+		.mix = settings->mix,
+		.rate = step->rate,
+		.flows = step->active,
+		.size = settings->size,
+		.row = (uint16_t)(step->rate ? 1 : settings->row),
+		.random = settings->random,
+		.seed = t->run + (uint64_t)direction,
+	};
+
+	s->traffic = t;
+	s->direction = direction;
+	s->end = direction == DIRECTION_UP ? settings->client_end : settings->peer_end;
+	s->run = t->run;
+	s->start_ns = start_ns;
+	s->numbers = calloc(step->active, sizeof(*s->numbers));
+	s->books = (struct books){
+		.run = t->run,
+		.from_ns = start_ns + settings->warm_up_ns,
+		.direction = direction,
+		.flows = step->active,
+		.trackers = calloc(step->active, sizeof(*s->books.trackers)),
+	};
+	if (!s->numbers || !s->books.trackers || schedule_begin(&s->schedule, &schedule) < 0)
+		err(1, "%u flows", step->active);
+}
+
+static bool is_complete(const struct sender *s)
+{
+	return s->is_done && s->books.relayed == s->offered;
+}
+
+/* Calls back while they send and until nothing has arrived for a while. */
+static void watch(const struct traffic *t, const struct step *step, struct sender *const used[],
+	unsigned count, uint64_t start_ns)
+{
+	const struct traffic_settings *settings = &t->settings;
+	uint64_t length_ns = settings->warm_up_ns + settings->length_ns, last = 0, quiet_ns = 0;
+
+	for (bool done = false, complete = false; !complete && !(done && quiet_ns >= QUIET_NS);) {
+		uint64_t offered = 0, relayed = 0, arrived = 0;
+
+		usleep(WATCH_US);
+		done = complete = true;
+		for (unsigned i = 0; i < count; i++) {
+			offered += used[i]->offered;
+			relayed += used[i]->books.relayed;
+			arrived += used[i]->books.arrived;
+			done &= used[i]->is_done;
+			complete &= is_complete(used[i]);
+		}
+		quiet_ns = done && arrived == last ? quiet_ns + WATCH_US * 1000 : 0;
+		last = arrived;
+		if (settings->progress)
+			settings->progress(settings->arg, step, offered, relayed,
+				(double)(tp_clock_now_ns() - start_ns) / (double)length_ns);
 	}
 }
 
-void traffic_begin(
-	struct traffic *t, enum direction direction, const struct traffic_settings *settings)
+static void write_down(const struct sender *s, struct way *way)
 {
-	uint32_t flows = settings->clients->settings.allocations;
+	const struct books *b = &s->books;
 
+	*way = (struct way){true, s->offered, s->sent_ns, b->relayed, b->reordered, b->duplicated,
+		b->too_late, b->foreign, {0}};
+	memcpy(way->latencies, b->latencies, sizeof(way->latencies));
+}
+
+static void end_sender(struct traffic *t, struct sender *s, struct outcome *out)
+{
+	pthread_join(s->thread, NULL);
+	set_books(&t->receivers[s->direction], NULL);
+	write_down(s, &out->ways[s->direction]);
+	schedule_end(&s->schedule);
+	free(s->numbers);
+	free(s->books.trackers);
+	free(s);
+}
+
+void traffic_run(struct traffic *t, const struct step *step, struct outcome *out)
+{
+	struct sender *used[DIRECTIONS];
+	uint64_t start_ns = tp_clock_now_ns() + SPREAD_NS;
+	unsigned count = 0;
+
+	*out = (struct outcome){.step = *step, .cpu_ns = -1};
+	t->run++;
+	for (int d = 0; d < DIRECTIONS; d++) {
+		struct sender *s = calloc(1, sizeof(*s));
+
+		if (!s)
+			err(1, "sender");
+		if (!t->settings.directions[d]) {
+			free(s);
+			continue;
+		}
+		begin_sender(s, t, (enum direction)d, step, start_ns);
+		set_books(&t->receivers[d], &s->books);
+		used[count++] = s;
+		if (pthread_create(&s->thread, NULL, send_all, s) != 0)
+			errx(1, "no threads");
+	}
+	watch(t, step, used, count, start_ns);
+	out->is_interrupted = *t->settings.stop;
+	for (unsigned i = 0; i < count; i++)
+		end_sender(t, used[i], out);
+}
+
+void traffic_begin(struct traffic *t, const struct traffic_settings *settings)
+{
 	t->settings = *settings;
-	t->direction = direction;
-	t->numbers = calloc(flows, sizeof(*t->numbers));
-	t->books.run = settings->run;
-	t->books.direction = direction;
-	t->books.flows = flows;
-	t->books.trackers = calloc(flows, sizeof(*t->books.trackers));
-	if (!t->numbers || !t->books.trackers)
-		err(1, "%u flows", flows);
-	open_receivers(t, flows);
-	if (pthread_create(&t->receiver, NULL, receive_all, t) != 0 ||
-		pthread_create(&t->sender, NULL, send_all, t) != 0)
-		errx(1, "no threads");
+	if (getrandom(&t->run, sizeof(t->run), 0) < 0)
+		err(1, "random numbers");
+	t->run &= ~UINT64_C(0xffff);
+	t->receivers[DIRECTION_UP].end = settings->peer_end;
+	t->receivers[DIRECTION_DOWN].end = settings->client_end;
+	t->receivers[DIRECTION_DOWN].clients = settings->clients;
+	for (int d = 0; d < DIRECTIONS; d++) {
+		struct receiver *r = &t->receivers[d];
+
+		r->is_over = &t->is_over;
+		pthread_mutex_init(&r->mutex, NULL);
+		if (pthread_create(&r->thread, NULL, receive_all, r) != 0)
+			errx(1, "no threads");
+	}
 }
 
 void traffic_end(struct traffic *t)
 {
-	uint64_t before;
-
-	pthread_join(t->sender, NULL);
-	do {
-		before = t->books.arrived;
-		usleep(QUIET_NS / 1000);
-	} while (t->books.arrived != before);
 	t->is_over = true;
-	pthread_join(t->receiver, NULL);
-	close(t->epoll);
-	free(t->receivers);
-	free(t->numbers);
-	free(t->books.trackers);
+	for (int d = 0; d < DIRECTIONS; d++)
+		pthread_join(t->receivers[d].thread, NULL);
+}
+
+double way_loss(const struct way *way)
+{
+	if (way->offered == 0)
+		return 0;
+	return 100 * (double)(way->offered - way->relayed) / (double)way->offered;
 }

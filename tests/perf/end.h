@@ -1,0 +1,59 @@
+/*
+ * An end of the network: transport addresses of this machine, numbered from 0, and a way for
+ * datagrams to and from them. Any thread may send, one receives. What goes wrong ends the program.
+ */
+#pragma once
+
+#include "range.h"
+
+#define END_BURST 64
+
+struct datagram {
+	uint32_t at;           /* which of the end's addresses */
+	struct tp_addr remote; /* where it goes; of what comes it is not filled in */
+	uint8_t *bytes;
+	size_t len;
+};
+
+struct end_settings {
+	const char *name;             /* for what goes wrong: the option that says where it is */
+	struct range range;           /* ports: port 0 of the first: whichever are free */
+	uint32_t count;               /* of addresses, no more than the range has */
+	const struct tp_addr *server; /* the only one to talk with; NULL: anybody */
+};
+
+struct end;
+
+struct end_ways {
+	/* Returns when all are on their way. */
+	void (*send)(struct end *end, const struct datagram *all, unsigned count);
+	/* At most END_BURST, valid until the next call; 0 after timeout_ms, or a signal. */
+	unsigned (*receive)(struct end *end, struct datagram out[END_BURST], int timeout_ms);
+	void (*close)(struct end *end);
+};
+
+struct end {
+	const struct end_ways *ways;
+	struct range range; /* with the port that was found free */
+	uint32_t count;
+};
+
+/* A socket for each address. gso: equal datagrams in a row with the same way go to the kernel as
+ * one. */
+struct end *end_open_sockets(const struct end_settings *settings, bool gso);
+
+static inline void end_send(struct end *end, const struct datagram *all, unsigned count)
+{
+	end->ways->send(end, all, count);
+}
+
+static inline unsigned end_receive(struct end *end, struct datagram out[END_BURST], int timeout_ms)
+{
+	return end->ways->receive(end, out, timeout_ms);
+}
+
+static inline void end_close(struct end *end)
+{
+	if (end)
+		end->ways->close(end);
+}
