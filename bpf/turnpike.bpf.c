@@ -12,6 +12,7 @@
 
 TABLE(buckets, struct tp_bucket);
 TABLE(flows, struct tp_flow);
+TABLE(details, struct tp_flow_detail);
 TABLE(next_hops, struct tp_next_hop);
 TABLE(policers, struct tp_policer);
 TABLE(allocations, struct tp_kept); /* not ours to read: pinned with the others */
@@ -45,6 +46,11 @@ static TP_INLINE const struct tp_bucket *tp_host_bucket(struct tp_host *host, ui
 static TP_INLINE struct tp_flow *tp_host_flow(struct tp_host *host, uint32_t slot)
 {
 	return LOOK_UP(flows, slot);
+}
+
+static TP_INLINE struct tp_flow_detail *tp_host_detail(struct tp_host *host, uint32_t slot)
+{
+	return LOOK_UP(details, slot);
 }
 
 static TP_INLINE const struct tp_next_hop *tp_host_next_hop(struct tp_host *host, uint32_t index)

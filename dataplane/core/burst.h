@@ -16,7 +16,7 @@
 struct tp_lane {
 	struct tp_asked asked;
 	struct tp_place place;
-	struct tp_flow *flow; /* away from home; NULL: none found */
+	struct tp_found found; /* away from home; no flow: none found */
 	enum { TP_LANE_OTHER, TP_LANE_IPV4, TP_LANE_IPV6 } kind;
 };
 
@@ -25,12 +25,6 @@ struct tp_burst {
 	uint8_t away[TP_BURST]; /* lanes whose record is not at home */
 	uint32_t away_count;
 };
-
-static TP_INLINE void tp_burst_fetch(const struct tp_flow *flow)
-{
-	__builtin_prefetch(flow);
-	__builtin_prefetch(&flow->counters, 1);
-}
 
 static TP_INLINE void tp_burst_ask(struct tp_host *host, const struct tp_packet *pkt,
 	const struct tp_config *config, struct tp_lane *lane)
@@ -45,33 +39,34 @@ static TP_INLINE void tp_burst_ask(struct tp_host *host, const struct tp_packet 
 	}
 	lane->place = tp_place_of(
 		tp_flow_hash(&lane->asked.key, config->salt), TP_READ_ONCE(config->bucket_mask));
-	tp_burst_fetch(tp_host_flow(host, lane->place.home));
+	__builtin_prefetch(tp_host_flow(host, lane->place.home), 1);
 }
 
 static TP_INLINE enum tp_verdict tp_burst_end(
-	struct tp_host *host, struct tp_packet *pkt, struct tp_lane *lane, struct tp_flow *flow)
+	struct tp_host *host, struct tp_packet *pkt, struct tp_lane *lane, struct tp_found found)
 {
 	if (TP_LIKELY(lane->kind == TP_LANE_IPV4)) {
-		if (TP_LIKELY(tp_end_common(host, pkt, true, &lane->asked, flow)))
+		if (TP_LIKELY(tp_end_common(host, pkt, true, &lane->asked, found)))
 			return TP_RELAYED;
-	} else if (TP_LIKELY(tp_end_common(host, pkt, false, &lane->asked, flow))) {
+	} else if (TP_LIKELY(tp_end_common(host, pkt, false, &lane->asked, found))) {
 		return TP_RELAYED;
 	}
-	return tp_relay_any(host, pkt, &lane->asked, flow);
+	return tp_relay_any(host, pkt, &lane->asked, found);
 }
 
 /* The first slot with the tag: nearly always the right one. */
 static TP_INLINE void tp_burst_find(struct tp_host *host, struct tp_lane *lane)
 {
-	lane->flow = NULL;
+	lane->found = TP_NOTHING_FOUND;
 	for (int i = 0; i < 2; i++) {
 		uint32_t bucket = lane->place.bucket[i];
 		uint64_t match = tp_tags_equal(tp_host_bucket(host, bucket), lane->place.tag);
 
 		if (!match)
 			continue;
-		lane->flow = tp_host_flow(host, bucket * TP_BUCKET_SLOTS + tp_lowest_slot(match));
-		tp_burst_fetch(lane->flow);
+		lane->found.slot = bucket * TP_BUCKET_SLOTS + tp_lowest_slot(match);
+		lane->found.flow = tp_host_flow(host, lane->found.slot);
+		__builtin_prefetch(lane->found.flow, 1);
 		return;
 	}
 }
@@ -79,11 +74,11 @@ static TP_INLINE void tp_burst_find(struct tp_host *host, struct tp_lane *lane)
 static TP_INLINE enum tp_verdict tp_burst_end_away(struct tp_host *host, struct tp_packet *pkt,
 	const struct tp_config *config, struct tp_lane *lane)
 {
-	if (TP_UNLIKELY(!lane->flow || !tp_is_flow(lane->flow, &lane->asked.key)))
-		lane->flow = tp_find_flow(host, config, &lane->asked.key);
-	if (TP_UNLIKELY(!lane->flow))
-		return tp_relay_any(host, pkt, &lane->asked, NULL);
-	return tp_burst_end(host, pkt, lane, lane->flow);
+	if (TP_UNLIKELY(!lane->found.flow || !tp_is_flow(lane->found.flow, &lane->asked.key)))
+		lane->found = tp_find_flow(host, config, &lane->asked.key);
+	if (TP_UNLIKELY(!lane->found.flow))
+		return tp_relay_any(host, pkt, &lane->asked, lane->found);
+	return tp_burst_end(host, pkt, lane, lane->found);
 }
 
 static TP_OUT_OF_LINE void tp_burst_away(struct tp_host *host, struct tp_packet *pkts,
@@ -103,15 +98,15 @@ static TP_INLINE void tp_burst_at_home(struct tp_host *host, struct tp_packet *p
 	struct tp_burst *burst, uint32_t i, enum tp_verdict *verdict)
 {
 	struct tp_lane *lane = &burst->lanes[i];
-	struct tp_flow *flow;
+	struct tp_found home;
 
 	if (TP_UNLIKELY(lane->kind == TP_LANE_OTHER)) {
-		*verdict = tp_relay_any(host, pkt, NULL, NULL);
+		*verdict = tp_relay_any(host, pkt, NULL, TP_NOTHING_FOUND);
 		return;
 	}
-	flow = tp_host_flow(host, lane->place.home);
-	if (TP_LIKELY(tp_is_flow(flow, &lane->asked.key))) {
-		*verdict = tp_burst_end(host, pkt, lane, flow);
+	home = (struct tp_found){tp_host_flow(host, lane->place.home), lane->place.home};
+	if (TP_LIKELY(tp_is_flow(home.flow, &lane->asked.key))) {
+		*verdict = tp_burst_end(host, pkt, lane, home);
 		return;
 	}
 	burst->away[burst->away_count++] = (uint8_t)i;
@@ -128,7 +123,7 @@ static TP_INLINE void tp_relay_burst(
 
 	if (TP_UNLIKELY(!tp_is_enabled(host, config))) {
 		for (uint32_t i = 0; i < count; i++)
-			verdicts[i] = tp_relay_any(host, &pkts[i], NULL, NULL);
+			verdicts[i] = tp_relay_any(host, &pkts[i], NULL, TP_NOTHING_FOUND);
 		return;
 	}
 	burst.away_count = 0;

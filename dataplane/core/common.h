@@ -118,10 +118,10 @@ static TP_INLINE bool tp_begin_common(struct tp_host *host, const struct tp_pack
 
 /* True: rewritten, counted, ready to leave. False: untouched. */
 static TP_INLINE bool tp_end_common_way(struct tp_host *host, struct tp_packet *pkt, bool v4,
-	bool from_client, uint16_t data_len, struct tp_flow *flow)
+	bool from_client, uint16_t data_len, struct tp_found found)
 {
 	struct tp_rewrite out = {
-		.flow = flow,
+		.flow = found.flow,
 		.direction = from_client ? TP_CLIENT_TO_PEER : TP_PEER_TO_CLIENT,
 		.data_len = data_len,
 		.channel_in = from_client,
@@ -130,7 +130,7 @@ static TP_INLINE bool tp_end_common_way(struct tp_host *host, struct tp_packet *
 	struct tp_outgoing go;
 	struct tp_headers in;
 
-	if (flow->value.flags != TP_FLOW_PLAIN || tp_is_expired(host, flow))
+	if (found.flow->value.flags != TP_FLOW_PLAIN || tp_is_expired(host, found.flow))
 		return false;
 	if (pkt->data + TP_COMMON_HEADERS(v4) > pkt->end)
 		return false; /* cannot be: said again for the verifier */
@@ -142,15 +142,16 @@ static TP_INLINE bool tp_end_common_way(struct tp_host *host, struct tp_packet *
 		return false;
 	if (tp_write(pkt, v4, &out, &go) != TP_RELAYED)
 		return false; /* cannot be: the frame has room for what it had, or got it */
-	tp_count_relayed(host, out.flow, out.direction, tp_pair_of(v4, v4), out.data_len);
+	tp_count_relayed(
+		host, out.flow, found.slot, out.direction, tp_pair_of(v4, v4), out.data_len);
 	return true;
 }
 
 /* Compiled once for each way, like for each family. */
 static TP_INLINE bool tp_end_common(struct tp_host *host, struct tp_packet *pkt, bool v4,
-	const struct tp_asked *asked, struct tp_flow *flow)
+	const struct tp_asked *asked, struct tp_found found)
 {
 	if (asked->channel_in)
-		return tp_end_common_way(host, pkt, v4, true, asked->data_len, flow);
-	return tp_end_common_way(host, pkt, v4, false, asked->data_len, flow);
+		return tp_end_common_way(host, pkt, v4, true, asked->data_len, found);
+	return tp_end_common_way(host, pkt, v4, false, asked->data_len, found);
 }

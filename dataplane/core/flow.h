@@ -7,16 +7,16 @@
  * no ChannelData header. IPv4 is v4-mapped; local addresses are indexes into the locals table.
  *
  * Publishing rules: a record is immutable while it can be matched, except single aligned words
- * (expires, next_hop, peer_hop, and each of a client's relays as one word). Insert: value, then the
- * key's addresses, then the key's `ident` word (release), last the tag. Remove: clear the ident
- * word first; the slot rests until every reader has passed and only then is it reused.
+ * (expires, next_hop, peer_hop, and each of a client's relays as one word). Insert: detail, value,
+ * then the key's addresses, then the key's `ident` word (release), last the tag. Remove: clear the
+ * ident word first; the slot rests until every reader has passed and only then is it reused.
  */
 #pragma once
 
 #include "wire.h"
 
 #define TP_MAGIC       UINT32_C(0x74704b31) /* "tpK1" */
-#define TP_ABI_VERSION 3
+#define TP_ABI_VERSION 4
 
 #define TP_LOCALS_MAX      32
 #define TP_NEXT_HOPS_MAX   4096
@@ -122,23 +122,26 @@ struct tp_flow_counters {
 };
 
 /*
- * Two cache lines side by side, which processors fetch in pairs: the first is all that a look-up
- * reads and, expiry and next hop aside, never changes; the second is what is written per packet and
- * what only the rarer ways need.
+ * All that a packet of media reads or writes of its flow: one cache line, and no other beside it
+ * that processors would fetch along with it. The rest is in the detail of the same slot.
  */
 struct tp_flow {
 	struct tp_flow_key key;
 	struct tp_flow_value value;
-	uint32_t expires;    /* ticks; a packet at or after it is not relayed */
-	uint32_t allocation; /* number of the allocation, for counters and traces */
-	uint16_t next_hop;   /* index into the next hops */
-	/*
-	 * One's complement sum of what the rewrite always changes under the UDP checksum: new
-	 * addresses, ports and channel number minus the old ones, and the ChannelData header that
-	 * the two lengths gain or lose. What differs by packet is the data's length and padding.
-	 * Right for every pair of families. CHANNEL and PEER only.
-	 */
-	uint16_t sum_delta;
+	uint32_t expires;  /* ticks; a packet at or after it is not relayed */
+	uint32_t recent;   /* counted, and not yet carried over to the detail: TP_RECENT_* */
+	uint16_t next_hop; /* index into the next hops */
+	union {
+		/*
+		 * One's complement sum of what the rewrite always changes under the UDP checksum:
+		 * new addresses, ports and channel number minus the old ones, and the ChannelData
+		 * header that the two lengths gain or lose. What differs by packet is the data's
+		 * length and padding. Right for every pair of families. CHANNEL and PEER only.
+		 */
+		uint16_t sum_delta;
+		/* PERMISSION: next hop to the peer, for Send; next_hop leads to the client. */
+		uint16_t peer_hop;
+	};
 	union {
 		uint32_t label; /* IPv6: flow label (RFC 6437), low 20 bits */
 		struct {
@@ -147,18 +150,42 @@ struct tp_flow {
 			uint16_t ip_sum_delta;
 		};
 	};
+} __attribute__((aligned(64)));
 
-	struct tp_flow_counters counters;
-	uint32_t policer;  /* of the allocation: index into the policers; 0 = no limit */
-	uint16_t peer_hop; /* PERMISSION: next hop to the peer, for Send; next_hop: to the client */
-	uint16_t zero;
+/*
+ * `recent`: bytes below, packets above them, each with a bit on top that says that it is time to
+ * carry both over; the last bit is that of `carries`, which tells a reader which of the two words
+ * he sees is the older one (count.h, table.c). 256 packets or 2 MiB, so the detail is written
+ * rarely.
+ */
+#define TP_RECENT_BYTES   UINT32_C(0x003fffff)
+#define TP_RECENT_PACKET  (UINT32_C(1) << 22)
+#define TP_RECENT_FULL    (UINT32_C(1) << 21 | UINT32_C(1) << 30)
+#define TP_RECENT_CARRIES (UINT32_C(1) << 31)
+
+/* What only the rarer ways and the control plane want to know of a flow. By slot. */
+struct tp_flow_detail {
+	struct tp_flow_counters counters; /* without what is recent */
+	uint32_t carries;                 /* how often that was added */
+	uint32_t allocation;              /* number of the allocation */
+	uint32_t policer; /* of the allocation: index into the policers; 0 = no limit */
 	/*
 	 * Ticks: until when the client has it granted, however long its relay lives and, for PEER,
 	 * its permission. For the writer's successor; readers go by `expires`.
 	 */
 	uint32_t granted;
-	uint32_t zeros[9];
-} __attribute__((aligned(128)));
+};
+
+/* All that was counted, by one who looks while nobody writes. */
+static TP_INLINE struct tp_flow_counters tp_flow_counted(
+	const struct tp_flow_detail *detail, uint32_t recent)
+{
+	return (struct tp_flow_counters){
+		.packets =
+			detail->counters.packets + (recent & ~TP_RECENT_CARRIES) / TP_RECENT_PACKET,
+		.bytes = detail->counters.bytes + (recent & TP_RECENT_BYTES),
+	};
+}
 
 /* 16 bits of the hash per slot, 0 = empty: small enough to stay in cache at 10^6 flows. */
 struct tp_bucket {
@@ -274,8 +301,8 @@ struct tp_worker_counters {
 _Static_assert(sizeof(struct tp_flow_key) == 24, "three words");
 _Static_assert(sizeof(struct tp_flow_value) == 24, "three words");
 _Static_assert(sizeof(struct tp_relay_ref) == 8, "two beside each other are an address");
-_Static_assert(sizeof(struct tp_flow) == 128, "a pair of cache lines");
-_Static_assert(__builtin_offsetof(struct tp_flow, counters) == 64, "the second line");
+_Static_assert(sizeof(struct tp_flow) == 64, "one cache line");
+_Static_assert(sizeof(struct tp_flow_detail) == 32, "two a cache line");
 _Static_assert(sizeof(struct tp_kept) == 128, "a pair of cache lines");
 _Static_assert(sizeof(struct tp_bucket) == 16, "four buckets a cache line");
 _Static_assert(sizeof(struct tp_next_hop) == 32, "two a cache line");

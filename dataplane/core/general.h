@@ -40,7 +40,8 @@ static TP_INLINE enum tp_verdict tp_take_send(struct tp_host *host, const struct
 	if (!relay->used)
 		return tp_without_flow(config);
 	grant = tp_find_other(host, way->peer.ip[0], way->peer.ip[1],
-		tp_ident_of((uint32_t)relay->port.be << 16, relay->local, TP_FLOW_PERMISSION));
+		tp_ident_of((uint32_t)relay->port.be << 16, relay->local, TP_FLOW_PERMISSION))
+			.flow;
 	if (!grant)
 		return TP_UNBOUND;
 	if (tp_is_expired(host, grant))
@@ -114,12 +115,23 @@ static TP_INLINE enum tp_verdict tp_go_down(
 	return sides->from ? TP_RELAYED : TP_NO_NEXT_HOP;
 }
 
+/* Nobody may reach his own relays (controlplane/turn/peer.c). */
+static TP_INLINE bool tp_is_one_allocation(
+	struct tp_host *host, const uint32_t slots[TP_DIRECTIONS])
+{
+	const struct tp_flow_detail *up = tp_host_detail(host, slots[TP_CLIENT_TO_PEER]);
+	const struct tp_flow_detail *down = tp_host_detail(host, slots[TP_PEER_TO_CLIENT]);
+
+	return !up || !down || up->allocation == down->allocation;
+}
+
 /* What a datagram from relay to relay would meet at the other one. */
 static TP_INLINE enum tp_verdict tp_find_at_relay(struct tp_host *host,
-	const struct tp_config *config, const struct tp_way *way, struct tp_sides *sides)
+	const struct tp_config *config, struct tp_way *way, struct tp_sides *sides)
 {
 	const uint64_t *from = sides->from->ip;
 	const struct tp_ports *ports;
+	struct tp_found found;
 	uint32_t local;
 
 	if (!tp_find_local(host, config, way->to, &local))
@@ -127,17 +139,18 @@ static TP_INLINE enum tp_verdict tp_find_at_relay(struct tp_host *host,
 	ports = tp_host_ports(host, local);
 	if (!ports || tp_port_state(ports, tp_from_be16(way->peer.port)) != TP_PORT_RELAY)
 		return TP_SLOW_PORT;
-	sides->down = tp_find_other(
+	found = tp_find_other(
 		host, from[0], from[1], tp_ident_of(way->ports_out, local, TP_FLOW_PEER));
-	if (!sides->down || tp_is_expired(host, sides->down))
-		sides->down = tp_find_other(host, from[0], from[1],
+	if (!found.flow || tp_is_expired(host, found.flow))
+		found = tp_find_other(host, from[0], from[1],
 			tp_ident_of(way->ports_out, local, TP_FLOW_PERMISSION));
-	if (!sides->down)
+	if (!found.flow)
 		return tp_without_flow(config);
-	if (tp_is_expired(host, sides->down))
+	if (tp_is_expired(host, found.flow))
 		return TP_EXPIRED;
-	/* Nobody may reach his own relays (controlplane/turn/peer.c). */
-	return sides->down->allocation == sides->up->allocation ? TP_FORBIDDEN : TP_RELAYED;
+	sides->down = found.flow;
+	way->slots[TP_PEER_TO_CLIENT] = found.slot;
+	return tp_is_one_allocation(host, way->slots) ? TP_FORBIDDEN : TP_RELAYED;
 }
 
 /* The peer is a relay of ours: the packet goes up, and down again as from that relay's peer. */
@@ -191,6 +204,7 @@ static TP_INLINE enum tp_verdict tp_find_way(struct tp_host *host, const struct 
 
 	if (kind == TP_FLOW_PEER || kind == TP_FLOW_PERMISSION) {
 		sides->down = flow;
+		way->slots[TP_PEER_TO_CLIENT] = way->slot;
 		way->data_len = way->payload_len;
 		way->peer.ip[0] = flow->key.remote[0];
 		way->peer.ip[1] = flow->key.remote[1];
@@ -199,6 +213,7 @@ static TP_INLINE enum tp_verdict tp_find_way(struct tp_host *host, const struct 
 		return tp_go_down(host, way, sides);
 	}
 	sides->up = flow;
+	way->slots[TP_CLIENT_TO_PEER] = way->slot;
 	way->is_send = kind == TP_FLOW_CLIENT;
 	if (!(way->is_send ? tp_open_usual_send(pkt, way) : tp_open_plain(pkt, way)))
 		verdict = tp_open_unusual(host, pkt, way);
@@ -215,11 +230,11 @@ static TP_INLINE void tp_count_way(
 	struct tp_worker_counters *worker = tp_host_worker(host);
 
 	if (sides->up)
-		tp_count_relayed(host, sides->up, TP_CLIENT_TO_PEER,
+		tp_count_relayed(host, sides->up, way->slots[TP_CLIENT_TO_PEER], TP_CLIENT_TO_PEER,
 			tp_pair_of(way->v4, way->peer.v4), way->data_len);
 	if (sides->down)
-		tp_count_relayed(host, sides->down, TP_PEER_TO_CLIENT,
-			tp_pair_of(way->peer.v4, way->to_v4), way->data_len);
+		tp_count_relayed(host, sides->down, way->slots[TP_PEER_TO_CLIENT],
+			TP_PEER_TO_CLIENT, tp_pair_of(way->peer.v4, way->to_v4), way->data_len);
 	if (way->is_hairpin && worker)
 		worker->hairpins++;
 	if (tp_is_output(host, way) && worker)

@@ -21,6 +21,7 @@ static TP_INLINE const struct tp_local *tp_host_local(struct tp_host *host, uint
 static TP_INLINE const struct tp_ports *tp_host_ports(struct tp_host *host, uint32_t local);
 static TP_INLINE const struct tp_bucket *tp_host_bucket(struct tp_host *host, uint32_t bucket);
 static TP_INLINE struct tp_flow *tp_host_flow(struct tp_host *host, uint32_t slot);
+static TP_INLINE struct tp_flow_detail *tp_host_detail(struct tp_host *host, uint32_t slot);
 static TP_INLINE const struct tp_next_hop *tp_host_next_hop(struct tp_host *host, uint32_t index);
 static TP_INLINE struct tp_policer *tp_host_policer(struct tp_host *host, uint32_t index);
 

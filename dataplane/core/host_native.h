@@ -17,6 +17,7 @@ struct tp_host {
 	const struct tp_ports *ports;        /* TP_LOCALS_MAX */
 	const struct tp_bucket *buckets;     /* config->bucket_mask + 1 */
 	struct tp_flow *flows;               /* TP_BUCKET_SLOTS per bucket */
+	struct tp_flow_detail *details;      /* likewise */
 	const struct tp_next_hop *next_hops; /* TP_NEXT_HOPS_MAX */
 	struct tp_policer *policers;
 	uint32_t policers_count;
@@ -58,6 +59,11 @@ static TP_INLINE const struct tp_bucket *tp_host_bucket(struct tp_host *host, ui
 static TP_INLINE struct tp_flow *tp_host_flow(struct tp_host *host, uint32_t slot)
 {
 	return &host->flows[slot];
+}
+
+static TP_INLINE struct tp_flow_detail *tp_host_detail(struct tp_host *host, uint32_t slot)
+{
+	return &host->details[slot];
 }
 
 static TP_INLINE const struct tp_next_hop *tp_host_next_hop(struct tp_host *host, uint32_t index)

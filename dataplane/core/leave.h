@@ -45,11 +45,11 @@ static TP_INLINE enum tp_verdict tp_check_marks(
 static TP_INLINE bool tp_way_is_within_limits(struct tp_host *host, const struct tp_config *config,
 	const struct tp_way *way, const struct tp_sides *sides)
 {
-	if (sides->up &&
-		!tp_is_within_limit(host, config, sides->up, TP_CLIENT_TO_PEER, way->data_len))
+	if (sides->up && !tp_is_within_limit(host, config, way->slots[TP_CLIENT_TO_PEER],
+				 TP_CLIENT_TO_PEER, way->data_len))
 		return false;
-	return !sides->down ||
-	       tp_is_within_limit(host, config, sides->down, TP_PEER_TO_CLIENT, way->data_len);
+	return !sides->down || tp_is_within_limit(host, config, way->slots[TP_PEER_TO_CLIENT],
+				       TP_PEER_TO_CLIENT, way->data_len);
 }
 
 static TP_INLINE uint64_t tp_sum_data_head(const struct tp_data_head *head)

@@ -9,13 +9,15 @@
 #include "policer.h"
 
 static TP_INLINE bool tp_is_within_limit(struct tp_host *host, const struct tp_config *config,
-	const struct tp_flow *flow, enum tp_direction direction, uint32_t data_len)
+	uint32_t slot, enum tp_direction direction, uint32_t data_len)
 {
-	uint32_t policer;
+	const struct tp_flow_detail *detail;
 
 	if (TP_LIKELY(config->byte_ns == 0))
 		return true;
-	policer = flow->policer;
-	return policer == 0 || tp_policer_allows(config, tp_host_policer(host, policer), direction,
-				       tp_host_now_ns(host), data_len);
+	detail = tp_host_detail(host, slot);
+	if (!detail || detail->policer == 0)
+		return true;
+	return tp_policer_allows(config, tp_host_policer(host, detail->policer), direction,
+		tp_host_now_ns(host), data_len);
 }

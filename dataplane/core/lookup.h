@@ -11,21 +11,20 @@
 #include "checksum.h"
 #include "flow.h"
 #include "host.h"
+#include "order.h"
 #include "parse.h"
 #include "stun.h"
 #include "verdict.h"
 
-/*
- * The writer makes a record whole before it shows the word that leads to it; a reader therefore
- * reads that word first. BPF of this age has no load fence: there the order is the compiler's, and
- * the machine's where it keeps loads in order (x86).
- */
-#define TP_READ_ONCE(word) (*(const volatile __typeof__(word) *)&(word))
-#ifdef __bpf__
-#define TP_READ_FENCE() __asm__ volatile("" ::: "memory")
-#else
-#define TP_READ_FENCE() __atomic_thread_fence(__ATOMIC_ACQUIRE)
-#endif
+#define TP_NO_SLOT UINT32_MAX
+
+/* A record and where it lies; no flow: there is none. */
+struct tp_found {
+	struct tp_flow *flow;
+	uint32_t slot;
+};
+
+#define TP_NOTHING_FOUND ((struct tp_found){NULL, TP_NO_SLOT})
 
 static TP_INLINE bool tp_is_enabled(struct tp_host *host, const struct tp_config *config)
 {
@@ -136,48 +135,55 @@ static TP_INLINE bool tp_is_flow(const struct tp_flow *flow, const struct tp_flo
 	return flow->key.remote[1] == key->remote[1] && flow->key.remote[0] == key->remote[0];
 }
 
-static TP_INLINE struct tp_flow *tp_find_in_bucket(
-	struct tp_host *host, uint32_t index, uint16_t tag, const struct tp_flow_key *key)
+static TP_INLINE bool tp_find_in_bucket(struct tp_host *host, uint32_t index, uint16_t tag,
+	const struct tp_flow_key *key, struct tp_found *found)
 {
 	const struct tp_bucket *bucket = tp_host_bucket(host, index);
 	uint64_t match;
 
 	if (!bucket)
-		return NULL;
+		return false;
 	match = tp_tags_equal(bucket, tag);
 	for (int i = 0; i < TP_BUCKET_SLOTS && match; i++, match &= match - 1) {
-		struct tp_flow *flow =
-			tp_host_flow(host, index * TP_BUCKET_SLOTS + tp_lowest_slot(match));
-
-		if (flow && TP_LIKELY(tp_is_flow(flow, key)))
-			return flow;
+		found->slot = index * TP_BUCKET_SLOTS + tp_lowest_slot(match);
+		found->flow = tp_host_flow(host, found->slot);
+		if (found->flow && TP_LIKELY(tp_is_flow(found->flow, key)))
+			return true;
 	}
-	return NULL;
+	return false;
 }
 
-static TP_INLINE struct tp_flow *tp_find_flow(
+static TP_INLINE struct tp_found tp_find_flow(
 	struct tp_host *host, const struct tp_config *config, const struct tp_flow_key *key)
 {
 	struct tp_place place =
 		tp_place_of(tp_flow_hash(key, config->salt), TP_READ_ONCE(config->bucket_mask));
-	struct tp_flow *flow = tp_host_flow(host, place.home);
+	struct tp_found found = {tp_host_flow(host, place.home), place.home};
 
-	if (flow && tp_is_flow(flow, key))
-		return flow;
-	flow = tp_find_in_bucket(host, place.bucket[0], place.tag, key);
-	if (flow)
-		return flow;
-	return tp_find_in_bucket(host, place.bucket[1], place.tag, key);
+	if (found.flow && tp_is_flow(found.flow, key))
+		return found;
+	if (tp_find_in_bucket(host, place.bucket[0], place.tag, key, &found) ||
+		tp_find_in_bucket(host, place.bucket[1], place.tag, key, &found))
+		return found;
+	return TP_NOTHING_FOUND;
 }
 
-/* The same for a second, rarer question about the packet. */
-static TP_OUT_OF_LINE struct tp_flow *tp_find_other(
+static TP_OUT_OF_LINE uint32_t tp_find_slot(
 	struct tp_host *host, uint64_t remote0, uint64_t remote1, uint64_t ident)
 {
 	const struct tp_config *config = tp_host_config(host);
 	struct tp_flow_key key = {.remote = {remote0, remote1}, .ident = ident};
 
-	return config ? tp_find_flow(host, config, &key) : NULL;
+	return config ? tp_find_flow(host, config, &key).slot : TP_NO_SLOT;
+}
+
+/* The same as tp_find_flow() for a second, rarer question about the packet. */
+static TP_INLINE struct tp_found tp_find_other(
+	struct tp_host *host, uint64_t remote0, uint64_t remote1, uint64_t ident)
+{
+	uint32_t slot = tp_find_slot(host, remote0, remote1, ident);
+
+	return (struct tp_found){slot == TP_NO_SLOT ? NULL : tp_host_flow(host, slot), slot};
 }
 
 static TP_INLINE bool tp_is_expired(struct tp_host *host, const struct tp_flow *flow)
@@ -201,7 +207,7 @@ static TP_INLINE enum tp_verdict tp_without_channel(struct tp_host *host,
 {
 	struct tp_flow_key key = tp_key_of(in, local, TP_FLOW_CLIENT, (tp_be16){0});
 
-	return tp_find_other(host, key.remote[0], key.remote[1], key.ident)
+	return tp_find_slot(host, key.remote[0], key.remote[1], key.ident) != TP_NO_SLOT
 		       ? TP_UNBOUND
 		       : tp_without_flow(config);
 }
@@ -209,7 +215,7 @@ static TP_INLINE enum tp_verdict tp_without_channel(struct tp_host *host,
 /* A Send indication (RFC 8656, 11.2): of a client of ours, or it goes no further. */
 static TP_INLINE enum tp_verdict tp_find_sender(struct tp_host *host, const struct tp_packet *pkt,
 	const struct tp_config *config, const struct tp_headers *in, uint32_t local,
-	struct tp_flow **flow)
+	struct tp_found *found)
 {
 	const uint8_t *message = in->udp + TP_UDP_LEN;
 	uint32_t message_len = (uint32_t)in->udp_len - TP_UDP_LEN;
@@ -220,14 +226,14 @@ static TP_INLINE enum tp_verdict tp_find_sender(struct tp_host *host, const stru
 		return TP_CONTROL;
 	if (!tp_is_stun_len(message, message_len))
 		return TP_MALFORMED;
-	*flow = tp_find_other(host, key.remote[0], key.remote[1], key.ident);
-	return *flow ? TP_RELAYED : tp_without_flow(config);
+	*found = tp_find_other(host, key.remote[0], key.remote[1], key.ident);
+	return found->flow ? TP_RELAYED : tp_without_flow(config);
 }
 
 /* ChannelData of a client (RFC 8656, 12.4 and 12.6). */
 static TP_INLINE enum tp_verdict tp_find_channel(struct tp_host *host, const struct tp_packet *pkt,
 	const struct tp_config *config, const struct tp_headers *in, uint32_t local,
-	struct tp_flow **flow)
+	struct tp_found *found)
 {
 	const uint8_t *payload = in->udp + TP_UDP_LEN;
 	const struct tp_channeldata *header = (const void *)payload;
@@ -242,45 +248,45 @@ static TP_INLINE enum tp_verdict tp_find_channel(struct tp_host *host, const str
 	if (payload_len - TP_CHANNELDATA_LEN - len > TP_PADDING_MAX)
 		return TP_PADDED;
 	key = tp_key_of(in, local, TP_FLOW_CHANNEL, header->channel);
-	*flow = tp_find_flow(host, config, &key);
-	if (TP_UNLIKELY(!*flow))
+	*found = tp_find_flow(host, config, &key);
+	if (TP_UNLIKELY(!found->flow))
 		return tp_without_channel(host, config, in, local);
-	return tp_is_expired(host, *flow) ? TP_EXPIRED : TP_RELAYED;
+	return tp_is_expired(host, found->flow) ? TP_EXPIRED : TP_RELAYED;
 }
 
 /* What comes to a listener: data in either wrapping, or what the control plane answers. */
 static TP_INLINE enum tp_verdict tp_find_client(struct tp_host *host, const struct tp_packet *pkt,
 	const struct tp_config *config, const struct tp_headers *in, uint32_t local,
-	struct tp_flow **flow)
+	struct tp_found *found)
 {
 	const uint8_t *payload = in->udp + TP_UDP_LEN;
 
 	if (in->udp_len == TP_UDP_LEN || payload + 1 > pkt->end)
 		return TP_CONTROL;
 	if (payload[0] >= 0x40 && payload[0] <= config->channel_max >> 8)
-		return tp_find_channel(host, pkt, config, in, local, flow);
-	return tp_find_sender(host, pkt, config, in, local, flow);
+		return tp_find_channel(host, pkt, config, in, local, found);
+	return tp_find_sender(host, pkt, config, in, local, found);
 }
 
 /* A peer's datagram (RFC 8656, 11.3 and 12.7): of a channel, or at least with a permission. */
 static TP_INLINE enum tp_verdict tp_find_peer(struct tp_host *host, const struct tp_config *config,
-	const struct tp_headers *in, uint32_t local, struct tp_flow **flow)
+	const struct tp_headers *in, uint32_t local, struct tp_found *found)
 {
 	struct tp_flow_key key = tp_key_of(in, local, TP_FLOW_PEER, (tp_be16){0});
 
-	*flow = tp_find_flow(host, config, &key);
-	if (TP_LIKELY(*flow && !tp_is_expired(host, *flow)))
+	*found = tp_find_flow(host, config, &key);
+	if (TP_LIKELY(found->flow && !tp_is_expired(host, found->flow)))
 		return TP_RELAYED;
 	key = tp_key_of(in, local, TP_FLOW_PERMISSION, (tp_be16){0});
-	*flow = tp_find_other(host, key.remote[0], key.remote[1], key.ident);
-	if (!*flow)
+	*found = tp_find_other(host, key.remote[0], key.remote[1], key.ident);
+	if (!found->flow)
 		return tp_without_flow(config);
-	return tp_is_expired(host, *flow) ? TP_EXPIRED : TP_RELAYED;
+	return tp_is_expired(host, found->flow) ? TP_EXPIRED : TP_RELAYED;
 }
 
-/* TP_RELAYED: `flow` is the packet's; a sender's CLIENT flow does not say yet where it goes. */
+/* TP_RELAYED: `found` is the packet's; a sender's CLIENT flow does not say yet where it goes. */
 static TP_INLINE enum tp_verdict tp_find(struct tp_host *host, const struct tp_packet *pkt,
-	const struct tp_config *config, const struct tp_headers *in, struct tp_flow **flow)
+	const struct tp_config *config, const struct tp_headers *in, struct tp_found *found)
 {
 	const struct tp_ports *ports;
 	enum tp_verdict verdict;
@@ -300,8 +306,8 @@ static TP_INLINE enum tp_verdict tp_find(struct tp_host *host, const struct tp_p
 	if (TP_UNLIKELY(verdict != TP_RELAYED))
 		return verdict;
 	if (state == TP_PORT_LISTENER)
-		return tp_find_client(host, pkt, config, in, local, flow);
+		return tp_find_client(host, pkt, config, in, local, found);
 	if (state == TP_PORT_RELAY)
-		return tp_find_peer(host, config, in, local, flow);
+		return tp_find_peer(host, config, in, local, found);
 	return TP_SLOW_PORT;
 }

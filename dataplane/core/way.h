@@ -29,6 +29,7 @@ struct tp_asked {
 struct tp_way {
 	struct tp_asked asked;
 	bool is_asked;   /* the packet has the common shape */
+	uint32_t slot;   /* of the packet's flow, where there is one */
 	uint8_t verdict; /* enum tp_verdict: there is no flow, and why; else TP_RELAYED */
 
 	/* As it came. */
@@ -54,7 +55,8 @@ struct tp_way {
 
 	/* Where it goes. */
 	bool is_hairpin;
-	struct tp_endpoint peer; /* what goes up is for it, what goes down is from it */
+	uint32_t slots[TP_DIRECTIONS]; /* of tp_sides.up and .down, where there are such */
+	struct tp_endpoint peer;       /* what goes up is for it, what goes down is from it */
 	uint64_t to[2];
 	bool to_v4;
 	uint32_t ports_out;

@@ -33,15 +33,16 @@ static bool was_used(const struct tp_flow *flow)
 }
 
 /* Would a record that is made of what this one says be the same? */
-static bool is_sound(const struct tp_table *table, const struct tp_flow *flow)
+static bool is_sound(const struct tp_table *table, uint32_t slot)
 {
+	struct tp_record record = tp_record_at(table, slot), again;
 	struct tp_flow_spec spec;
-	struct tp_flow again;
 
-	if (flow->key.local >= table->config->locals)
+	if (record.flow.key.local >= table->config->locals)
 		return false;
-	tp_record_decode(table, flow, &spec);
-	return tp_record_encode(table, &spec, &again) == 0 && tp_key_equal(&again.key, &flow->key);
+	tp_record_decode(&record, &spec);
+	return tp_record_encode(table, &spec, &again) == 0 &&
+	       tp_key_equal(&again.flow.key, &record.flow.key);
 }
 
 /* Do readers find it, and no other in its place? */
@@ -74,7 +75,7 @@ static bool adopt_slot(struct tp_table *table, uint32_t slot, uint64_t now_ns)
 	const struct tp_flow *flow = &table->flows[slot];
 	bool is_there = flow->key.ident != 0;
 
-	if (is_there && is_in_place(table, slot) && is_sound(table, flow)) {
+	if (is_there && is_in_place(table, slot) && is_sound(table, slot)) {
 		table->notes[slot].state = SLOT_ADOPTED;
 		return true;
 	}
@@ -114,34 +115,38 @@ int tp_table_adopt(const struct tp_memory *memory, uint16_t channel_max, uint32_
 }
 
 /* Everything that may not change while readers match it. */
-static bool is_same_flow(const struct tp_flow *a, const struct tp_flow *b)
+static bool is_same_flow(const struct tp_record *a, const struct tp_record *b)
 {
-	bool same = a->policer == b->policer && a->allocation == b->allocation &&
-		    a->sum_delta == b->sum_delta && a->label == b->label;
+	const struct tp_flow *x = &a->flow, *y = &b->flow;
+	bool same = a->detail.policer == b->detail.policer &&
+		    a->detail.allocation == b->detail.allocation && x->label == y->label &&
+		    (x->key.kind == TP_FLOW_PERMISSION || x->sum_delta == y->sum_delta);
 
 	/* A client's relays come and go. */
-	return same && (a->key.kind == TP_FLOW_CLIENT ||
-			       memcmp(&a->value, &b->value, sizeof(a->value)) == 0);
+	return same && (x->key.kind == TP_FLOW_CLIENT ||
+			       memcmp(&x->value, &y->value, sizeof(x->value)) == 0);
 }
 
-bool tp_record_take_over(struct tp_table *table, uint32_t slot, const struct tp_flow *wanted)
+bool tp_record_take_over(struct tp_table *table, uint32_t slot, const struct tp_record *wanted)
 {
+	struct tp_record record = tp_record_at(table, slot);
 	struct tp_flow *flow = &table->flows[slot];
 
 	table->notes[slot].state = SLOT_LIVE;
 	table->live++;
-	if (!is_same_flow(flow, wanted))
+	if (!is_same_flow(&record, wanted))
 		return false;
 	/* One that is not there yet may still come: tp_table_set_relay() takes it away. */
 	for (int f = 0; flow->key.kind == TP_FLOW_CLIENT && f < TP_RELAYS; f++) {
-		if (wanted->value.relays[f].used)
-			__atomic_store_n(&flow->value.relays[f].word, wanted->value.relays[f].word,
-				__ATOMIC_RELAXED);
+		if (wanted->flow.value.relays[f].used)
+			__atomic_store_n(&flow->value.relays[f].word,
+				wanted->flow.value.relays[f].word, __ATOMIC_RELAXED);
 	}
-	__atomic_store_n(&flow->granted, wanted->granted, __ATOMIC_RELAXED);
-	__atomic_store_n(&flow->expires, wanted->expires, __ATOMIC_RELAXED);
-	__atomic_store_n(&flow->next_hop, wanted->next_hop, __ATOMIC_RELAXED);
-	__atomic_store_n(&flow->peer_hop, wanted->peer_hop, __ATOMIC_RELAXED);
+	__atomic_store_n(&table->details[slot].granted, wanted->detail.granted, __ATOMIC_RELAXED);
+	__atomic_store_n(&flow->expires, wanted->flow.expires, __ATOMIC_RELAXED);
+	__atomic_store_n(&flow->next_hop, wanted->flow.next_hop, __ATOMIC_RELAXED);
+	if (flow->key.kind == TP_FLOW_PERMISSION)
+		__atomic_store_n(&flow->peer_hop, wanted->flow.peer_hop, __ATOMIC_RELAXED);
 	return true;
 }
 

@@ -114,44 +114,46 @@ static struct flow_text describe(const struct tp_table *table, const struct tp_f
 	return out;
 }
 
-static struct flow_text describe_record(const struct tp_table *table, const struct tp_flow *record)
+static struct flow_text describe_record(const struct tp_table *table, uint32_t slot)
 {
+	struct tp_record record = tp_record_at(table, slot);
 	struct tp_flow_spec spec;
 
-	tp_record_decode(table, record, &spec);
+	tp_record_decode(&record, &spec);
 	return describe(table, &spec);
 }
 
-static const char *first_difference(const struct tp_flow *a, const struct tp_flow *b)
+/* Counters aside. */
+static const char *first_difference(const struct tp_record *a, const struct tp_record *b)
 {
-	if (!tp_key_equal(&a->key, &b->key))
+	const struct tp_flow *x = &a->flow, *y = &b->flow;
+
+	if (!tp_key_equal(&x->key, &y->key))
 		return "key";
-	if (memcmp(&a->value, &b->value, sizeof(a->value)) != 0)
+	if (memcmp(&x->value, &y->value, sizeof(x->value)) != 0)
 		return "rewrite";
-	if (a->expires != b->expires)
+	if (x->expires != y->expires)
 		return "expiry";
-	if (a->granted != b->granted)
+	if (a->detail.granted != b->detail.granted)
 		return "end of the grant";
-	if (a->next_hop != b->next_hop)
+	if (x->next_hop != y->next_hop)
 		return "next hop";
-	if (a->peer_hop != b->peer_hop)
-		return "next hop to the peer";
-	if (a->policer != b->policer)
+	if (a->detail.policer != b->detail.policer)
 		return "policer";
-	if (a->allocation != b->allocation)
+	if (a->detail.allocation != b->detail.allocation)
 		return "allocation";
-	if (a->sum_delta != b->sum_delta)
-		return "checksum constant";
-	return a->label != b->label ? "flow label" : NULL;
+	if (x->sum_delta != y->sum_delta)
+		return x->key.kind == TP_FLOW_PERMISSION ? "next hop to the peer"
+							 : "checksum constant";
+	return x->label != y->label ? "flow label" : NULL;
 }
 
 void tp_audit_expect(struct tp_audit *audit, uint32_t slot, const struct tp_flow_spec *spec)
 {
 	const struct tp_table *table = audit->table;
 	struct flow_text name = describe(table, spec);
-	const struct tp_flow *found;
+	struct tp_record want, found;
 	const char *what;
-	struct tp_flow want;
 
 	if (slot >= table->slots || tp_record_encode(table, spec, &want) != 0) {
 		differ(audit, "slot %u: %s cannot be there", slot, name.text);
@@ -162,15 +164,15 @@ void tp_audit_expect(struct tp_audit *audit, uint32_t slot, const struct tp_flow
 		return;
 	}
 	audit->expected[slot] = 1;
-	found = &table->flows[slot];
-	if (found->key.ident == 0) {
+	found = tp_record_at(table, slot);
+	if (found.flow.key.ident == 0) {
 		differ(audit, "slot %u: missing: %s", slot, name.text);
 		return;
 	}
-	what = first_difference(&want, found);
+	what = first_difference(&want, &found);
 	if (what)
 		differ(audit, "slot %u: other %s than expected of %s; there is %s", slot, what,
-			name.text, describe_record(table, found).text);
+			name.text, describe_record(table, slot).text);
 }
 
 /* What readers go by: the tag leads to the record, and to one record only. */
@@ -190,14 +192,14 @@ static void check_tag(struct tp_audit *audit, uint32_t slot)
 	place = tp_table_place(table, &record->key);
 	if (tag != place.tag)
 		differ(audit, "slot %u: tag %#x instead of %#x hides %s", slot, tag, place.tag,
-			describe_record(table, record).text);
+			describe_record(table, slot).text);
 	if (bucket != place.bucket[0] && bucket != place.bucket[1])
 		differ(audit, "slot %u: no reader looks here for %s", slot,
-			describe_record(table, record).text);
+			describe_record(table, slot).text);
 	twin = tp_table_find(table, &record->key, &place, slot);
 	if (twin != NO_SLOT && twin > slot)
 		differ(audit, "slots %u and %u: both hold %s", slot, twin,
-			describe_record(table, record).text);
+			describe_record(table, slot).text);
 }
 
 static void free_audit(struct tp_audit *audit)
@@ -220,7 +222,7 @@ uint32_t tp_audit_end(
 		check_tag(audit, slot);
 		if (table->flows[slot].key.ident != 0 && !audit->expected[slot])
 			differ(audit, "slot %u: not expected: %s", slot,
-				describe_record(table, &table->flows[slot]).text);
+				describe_record(table, slot).text);
 	}
 	for (struct difference *d = audit->first; d && report; d = d->next)
 		report(arg, d->text);

@@ -38,6 +38,8 @@ int tp_shape_init(uint32_t capacity, uint32_t workers, uint32_t allocations, str
 				[TP_REGION_BUCKETS] = {"buckets", sizeof(struct tp_bucket),
 					slots / TP_BUCKET_SLOTS},
 				[TP_REGION_FLOWS] = {"flows", sizeof(struct tp_flow), slots},
+				[TP_REGION_DETAILS] = {"details", sizeof(struct tp_flow_detail),
+					slots},
 				[TP_REGION_NEXT_HOPS] = {"next_hops", sizeof(struct tp_next_hop),
 					TP_NEXT_HOPS_MAX},
 				[TP_REGION_POLICERS] = {"policers", sizeof(struct tp_policer),
@@ -125,17 +127,22 @@ uint64_t tp_layout_hash(void)
 	MIX_MEMBER(tp_flow, value.local);
 	MIX_MEMBER(tp_flow, value.flags);
 	MIX_MEMBER(tp_flow, expires);
-	MIX_MEMBER(tp_flow, allocation);
+	MIX_MEMBER(tp_flow, recent);
 	MIX_MEMBER(tp_flow, next_hop);
 	MIX_MEMBER(tp_flow, sum_delta);
+	MIX_MEMBER(tp_flow, peer_hop);
 	MIX_MEMBER(tp_flow, label);
 	MIX_MEMBER(tp_flow, id_mix);
 	MIX_MEMBER(tp_flow, ip_sum_delta);
-	MIX_MEMBER(tp_flow, counters.packets);
-	MIX_MEMBER(tp_flow, counters.bytes);
-	MIX_MEMBER(tp_flow, policer);
-	MIX_MEMBER(tp_flow, peer_hop);
-	MIX_MEMBER(tp_flow, granted);
+	MIX(TP_RECENT_PACKET);
+
+	MIX(sizeof(struct tp_flow_detail));
+	MIX_MEMBER(tp_flow_detail, counters.packets);
+	MIX_MEMBER(tp_flow_detail, counters.bytes);
+	MIX_MEMBER(tp_flow_detail, carries);
+	MIX_MEMBER(tp_flow_detail, allocation);
+	MIX_MEMBER(tp_flow_detail, policer);
+	MIX_MEMBER(tp_flow_detail, granted);
 
 	MIX(sizeof(struct tp_relay_ref));
 	MIX_MEMBER(tp_relay_ref, port);

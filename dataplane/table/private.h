@@ -26,6 +26,12 @@ struct readers {
 	bool absent; /* nobody reads: nobody is waited for */
 };
 
+/* Both parts of a record. */
+struct tp_record {
+	struct tp_flow flow;
+	struct tp_flow_detail detail;
+};
+
 struct tp_table {
 	struct tp_memory memory;
 	struct tp_config *config;
@@ -33,6 +39,7 @@ struct tp_table {
 	struct tp_ports *ports;
 	struct tp_bucket *buckets;
 	struct tp_flow *flows;
+	struct tp_flow_detail *details;
 	struct tp_next_hop *next_hops;
 	struct tp_policer *policers;
 	struct tp_kept *kept;
@@ -53,15 +60,16 @@ int tp_table_new(const struct tp_memory *memory, struct tp_table **out);
 void tp_table_let_rest(struct tp_table *table, uint32_t slot, uint64_t now_ns);
 
 /* adopt.c: the record is there already and may stay, brought in step with what is wanted. */
-bool tp_record_take_over(struct tp_table *table, uint32_t slot, const struct tp_flow *wanted);
+bool tp_record_take_over(struct tp_table *table, uint32_t slot, const struct tp_record *wanted);
 
 /* record.c: between the writer's words and the record's. */
 
 /* The record for a description. -EINVAL: a kind, family or local address that cannot be. */
 int tp_record_encode(
-	const struct tp_table *table, const struct tp_flow_spec *spec, struct tp_flow *out);
-void tp_record_decode(
-	const struct tp_table *table, const struct tp_flow *record, struct tp_flow_spec *out);
+	const struct tp_table *table, const struct tp_flow_spec *spec, struct tp_record *out);
+/* What lies in a slot; its counters are not part of it. */
+struct tp_record tp_record_at(const struct tp_table *table, uint32_t slot);
+void tp_record_decode(const struct tp_record *record, struct tp_flow_spec *out);
 
 static inline struct tp_place tp_table_place(
 	const struct tp_table *table, const struct tp_flow_key *key)

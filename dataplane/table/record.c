@@ -126,48 +126,59 @@ static bool is_own(const struct tp_table *table, const uint64_t ip[2])
 }
 
 /* TP_FLOW_PLAIN: what would have to be asked per packet is asked once. */
-static bool is_plain(const struct tp_table *table, const struct tp_flow *record)
+static bool is_plain(const struct tp_table *table, const struct tp_record *record)
 {
-	const struct tp_flow_key *key = &record->key;
-	const struct tp_flow_value *value = &record->value;
+	const struct tp_flow_key *key = &record->flow.key;
+	const struct tp_flow_value *value = &record->flow.value;
 	bool v4 = is_mapped(key->remote);
 
 	return (key->kind == TP_FLOW_CHANNEL || key->kind == TP_FLOW_PEER) && !value->flags &&
-	       !record->policer && v4 == is_mapped(table->locals[key->local].ip) &&
+	       !record->detail.policer && v4 == is_mapped(table->locals[key->local].ip) &&
 	       v4 == is_mapped(value->remote) && v4 == is_mapped(table->locals[value->local].ip) &&
 	       key->remote_port.be != 0 && !tp_is_martian(key->remote, v4) &&
 	       !is_own(table, key->remote) && !tp_is_forbidden(value->remote, v4);
 }
 
-int tp_record_encode(
-	const struct tp_table *table, const struct tp_flow_spec *spec, struct tp_flow *out)
+static void set_key(const struct tp_flow_spec *spec, struct tp_flow_key *key)
 {
-	struct tp_flow record = {
-		.expires = tp_ticks_until(spec->expires_ns),
-		.granted = tp_ticks_until(spec->granted_ns),
-		.allocation = spec->allocation,
-		.next_hop = spec->next_hop,
-		.peer_hop = spec->peer_hop,
-		.policer = spec->policer,
-		.value.flags = spec->hairpin ? TP_FLOW_HAIRPIN : 0,
+	memcpy(key->remote, spec->in.remote.ip, sizeof(key->remote));
+	key->remote_port = tp_to_be16(spec->in.remote.port);
+	key->local_port = tp_to_be16(spec->in.local_port);
+	key->channel = tp_to_be16(spec->in.channel);
+	key->local = spec->in.local;
+	key->kind = (uint8_t)spec->kind;
+}
+
+int tp_record_encode(
+	const struct tp_table *table, const struct tp_flow_spec *spec, struct tp_record *out)
+{
+	struct tp_record record = {
+		.flow.expires = tp_ticks_until(spec->expires_ns),
+		.flow.next_hop = spec->next_hop,
+		.flow.value.flags = spec->hairpin ? TP_FLOW_HAIRPIN : 0,
+		.detail.granted = tp_ticks_until(spec->granted_ns),
+		.detail.allocation = spec->allocation,
+		.detail.policer = spec->policer,
 	};
 
 	if (!spec_is_valid(table, spec))
 		return -EINVAL;
-	memcpy(record.key.remote, spec->in.remote.ip, sizeof(record.key.remote));
-	record.key.remote_port = tp_to_be16(spec->in.remote.port);
-	record.key.local_port = tp_to_be16(spec->in.local_port);
-	record.key.channel = tp_to_be16(spec->in.channel);
-	record.key.local = spec->in.local;
-	record.key.kind = (uint8_t)spec->kind;
+	set_key(spec, &record.flow.key);
 	if (spec->kind == TP_FLOW_CLIENT)
-		memcpy(record.value.relays, spec->relays, sizeof(record.value.relays));
+		memcpy(record.flow.value.relays, spec->relays, sizeof(record.flow.value.relays));
 	else
-		set_rewrite(table, &spec->out, &record);
+		set_rewrite(table, &spec->out, &record.flow);
+	if (spec->kind == TP_FLOW_PERMISSION)
+		record.flow.peer_hop = spec->peer_hop;
 	if (is_plain(table, &record))
-		record.value.flags = TP_FLOW_PLAIN;
+		record.flow.value.flags = TP_FLOW_PLAIN;
 	*out = record;
 	return 0;
+}
+
+struct tp_record tp_record_at(const struct tp_table *table, uint32_t slot)
+{
+	return (struct tp_record){table->flows[slot], table->details[slot]};
 }
 
 static struct tp_addr address_of(const uint64_t ip[2], tp_be16 port)
@@ -179,11 +190,11 @@ static struct tp_addr address_of(const uint64_t ip[2], tp_be16 port)
 	return a;
 }
 
-void tp_record_decode(
-	const struct tp_table *table, const struct tp_flow *record, struct tp_flow_spec *out)
+void tp_record_decode(const struct tp_record *record, struct tp_flow_spec *out)
 {
-	const struct tp_flow_key *key = &record->key;
-	const struct tp_flow_value *value = &record->value;
+	const struct tp_flow *flow = &record->flow;
+	const struct tp_flow_key *key = &flow->key;
+	const struct tp_flow_value *value = &flow->value;
 
 	*out = (struct tp_flow_spec){
 		.kind = key->kind,
@@ -191,12 +202,12 @@ void tp_record_decode(
 			.local_port = tp_from_be16(key->local_port),
 			.channel = tp_from_be16(key->channel),
 			.local = key->local},
-		.expires_ns = (uint64_t)record->expires << TP_TICK_SHIFT,
-		.granted_ns = (uint64_t)record->granted << TP_TICK_SHIFT,
-		.allocation = record->allocation,
-		.next_hop = record->next_hop,
-		.peer_hop = record->peer_hop,
-		.policer = record->policer,
+		.expires_ns = (uint64_t)flow->expires << TP_TICK_SHIFT,
+		.granted_ns = (uint64_t)record->detail.granted << TP_TICK_SHIFT,
+		.allocation = record->detail.allocation,
+		.next_hop = flow->next_hop,
+		.peer_hop = key->kind == TP_FLOW_PERMISSION ? flow->peer_hop : 0,
+		.policer = record->detail.policer,
 		.hairpin = value->flags & TP_FLOW_HAIRPIN,
 	};
 	if (key->kind == TP_FLOW_CLIENT) {

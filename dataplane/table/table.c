@@ -33,6 +33,7 @@ static void point_into_memory(struct tp_table *table)
 	table->ports = regions[TP_REGION_PORTS];
 	table->buckets = regions[TP_REGION_BUCKETS];
 	table->flows = regions[TP_REGION_FLOWS];
+	table->details = regions[TP_REGION_DETAILS];
 	table->next_hops = regions[TP_REGION_NEXT_HOPS];
 	table->policers = regions[TP_REGION_POLICERS];
 	table->kept = regions[TP_REGION_ALLOCATIONS];
@@ -235,14 +236,15 @@ static uint32_t choose_slot(const struct tp_table *table, const struct tp_place 
 }
 
 static void write_record(
-	struct tp_table *table, uint32_t slot, const struct tp_flow *record, uint16_t tag)
+	struct tp_table *table, uint32_t slot, const struct tp_record *record, uint16_t tag)
 {
 	struct tp_flow *flow = &table->flows[slot];
-	struct tp_flow hidden = *record;
+	struct tp_flow hidden = record->flow;
 
 	hidden.key.ident = 0;
+	table->details[slot] = record->detail;
 	*flow = hidden;
-	__atomic_store_n(&flow->key.ident, record->key.ident, __ATOMIC_RELEASE);
+	__atomic_store_n(&flow->key.ident, record->flow.key.ident, __ATOMIC_RELEASE);
 	__atomic_store_n(tp_table_tag(table, slot), tag, __ATOMIC_RELEASE);
 }
 
@@ -253,15 +255,15 @@ static void set_unplaced(struct tp_table *table, uint32_t count)
 
 int tp_table_publish(struct tp_table *table, const struct tp_flow_spec *spec, uint32_t *slot)
 {
-	struct tp_flow record;
+	struct tp_record record;
 	struct tp_place place;
 	uint32_t chosen, there;
 	int err = tp_record_encode(table, spec, &record);
 
 	if (err)
 		return err;
-	place = tp_table_place(table, &record.key);
-	there = tp_table_find(table, &record.key, &place, NO_SLOT);
+	place = tp_table_place(table, &record.flow.key);
+	there = tp_table_find(table, &record.flow.key, &place, NO_SLOT);
 	if (there != NO_SLOT && table->notes[there].state != SLOT_ADOPTED)
 		return -EEXIST;
 	if (there != NO_SLOT && tp_record_take_over(table, there, &record)) {
@@ -303,8 +305,8 @@ void tp_table_set_expiry(struct tp_table *table, uint32_t slot, uint64_t expires
 void tp_table_set_granted(struct tp_table *table, uint32_t slot, uint64_t granted_ns)
 {
 	if (is_live(table, slot))
-		__atomic_store_n(
-			&table->flows[slot].granted, tp_ticks_until(granted_ns), __ATOMIC_RELAXED);
+		__atomic_store_n(&table->details[slot].granted, tp_ticks_until(granted_ns),
+			__ATOMIC_RELAXED);
 }
 
 void tp_table_set_next_hop(struct tp_table *table, uint32_t slot, uint16_t next_hop)
@@ -315,7 +317,8 @@ void tp_table_set_next_hop(struct tp_table *table, uint32_t slot, uint16_t next_
 
 void tp_table_set_peer_hop(struct tp_table *table, uint32_t slot, uint16_t peer_hop)
 {
-	if (is_live(table, slot) && peer_hop < TP_NEXT_HOPS_MAX)
+	if (is_live(table, slot) && table->flows[slot].key.kind == TP_FLOW_PERMISSION &&
+		peer_hop < TP_NEXT_HOPS_MAX)
 		__atomic_store_n(&table->flows[slot].peer_hop, peer_hop, __ATOMIC_RELAXED);
 }
 
@@ -328,14 +331,33 @@ void tp_table_set_relay(
 			__ATOMIC_RELAXED);
 }
 
+/*
+ * Both parts of what was counted, as of one moment: false while one is carried over to the other
+ * (tp_carry_over()). What began before is seen by the bit in `recent`, what began since by the
+ * other number of `carries`.
+ */
+static bool read_counters(const struct tp_table *table, uint32_t slot, struct tp_flow_counters *out)
+{
+	const struct tp_flow_detail *detail = &table->details[slot];
+	uint32_t carries = __atomic_load_n(&detail->carries, __ATOMIC_ACQUIRE);
+	uint32_t recent = __atomic_load_n(&table->flows[slot].recent, __ATOMIC_ACQUIRE);
+
+	*out = tp_flow_counted(detail, recent);
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return (recent & TP_RECENT_CARRIES) == carries * TP_RECENT_CARRIES &&
+	       __atomic_load_n(&detail->carries, __ATOMIC_RELAXED) == carries;
+}
+
 struct tp_flow_counters tp_table_counters(const struct tp_table *table, uint32_t slot)
 {
+	struct tp_flow_counters out = {0};
+
 	if (!is_live(table, slot))
-		return (struct tp_flow_counters){0};
-	return (struct tp_flow_counters){
-		.packets = __atomic_load_n(&table->flows[slot].counters.packets, __ATOMIC_RELAXED),
-		.bytes = __atomic_load_n(&table->flows[slot].counters.bytes, __ATOMIC_RELAXED),
-	};
+		return out;
+	/* Carrying over takes a few instructions. A reader may have died in the midst of them. */
+	for (int i = 0; i < 1000 && !read_counters(table, slot, &out); i++)
+		;
+	return out;
 }
 
 void tp_table_let_rest(struct tp_table *table, uint32_t slot, uint64_t now_ns)
@@ -434,9 +456,12 @@ bool tp_table_next_hop(const struct tp_table *table, uint16_t index, struct tp_n
 
 bool tp_table_read(const struct tp_table *table, uint32_t slot, struct tp_flow_spec *out)
 {
+	struct tp_record record;
+
 	if (slot >= table->slots || table->flows[slot].key.ident == 0)
 		return false;
-	tp_record_decode(table, &table->flows[slot], out);
+	record = tp_record_at(table, slot);
+	tp_record_decode(&record, out);
 	return true;
 }
 

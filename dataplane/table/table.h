@@ -23,6 +23,7 @@ enum tp_region {
 	TP_REGION_PORTS,
 	TP_REGION_BUCKETS,
 	TP_REGION_FLOWS,
+	TP_REGION_DETAILS,
 	TP_REGION_NEXT_HOPS,
 	TP_REGION_POLICERS,
 	TP_REGION_ALLOCATIONS,
@@ -132,7 +133,7 @@ struct tp_flow_spec {
 	struct tp_relay_ref relays[TP_RELAYS]; /* CLIENT only */
 	bool hairpin;        /* CHANNEL, PERMISSION: the peer is a relayed address of this server */
 	uint64_t expires_ns; /* CLOCK_MONOTONIC */
-	uint64_t granted_ns; /* CHANNEL, PEER, PERMISSION: see struct tp_flow */
+	uint64_t granted_ns; /* CHANNEL, PEER, PERMISSION: see struct tp_flow_detail */
 	uint32_t allocation;
 	uint32_t policer; /* 0 = no limit */
 	uint16_t next_hop;

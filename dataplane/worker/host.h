@@ -20,6 +20,7 @@ static inline struct tp_host tp_host_over(
 		.ports = at[TP_REGION_PORTS],
 		.buckets = at[TP_REGION_BUCKETS],
 		.flows = at[TP_REGION_FLOWS],
+		.details = at[TP_REGION_DETAILS],
 		.next_hops = at[TP_REGION_NEXT_HOPS],
 		.policers = at[TP_REGION_POLICERS],
 		.policers_count = memory->shape.regions[TP_REGION_POLICERS].count,

@@ -501,6 +501,7 @@ static void test_killed_in_between(void **state)
 
 struct half {
 	struct tp_flow *flow; /* one of each kind in turn */
+	struct tp_flow_detail *detail;
 	uint16_t *tag;
 	uint32_t slot;
 	struct life *life;
@@ -527,17 +528,27 @@ static void other_tag(struct half *h)
 	*h->tag ^= 0x55;
 }
 
-static void twice(struct half *h)
+/* The same record once more. */
+static void put(struct half *h, uint32_t slot)
 {
 	uint16_t *tags = h->life->memory.regions[TP_REGION_BUCKETS];
+	struct tp_flow *flows = h->life->memory.regions[TP_REGION_FLOWS];
+	struct tp_flow_detail *details = h->life->memory.regions[TP_REGION_DETAILS];
+
+	flows[slot] = *h->flow;
+	details[slot] = *h->detail;
+	tags[slot] = *h->tag;
+}
+
+static void twice(struct half *h)
+{
 	struct tp_flow *flows = h->life->memory.regions[TP_REGION_FLOWS];
 	uint32_t first = h->slot / TP_BUCKET_SLOTS * TP_BUCKET_SLOTS;
 
 	for (uint32_t i = first; i < first + TP_BUCKET_SLOTS; i++) {
 		if (flows[i].key.ident != 0)
 			continue;
-		flows[i] = *h->flow;
-		tags[i] = *h->tag;
+		put(h, i);
 		return;
 	}
 }
@@ -554,21 +565,19 @@ static bool may_lie_at(const struct half *h, uint32_t slot)
 
 static void in_a_strange_place(struct half *h)
 {
-	uint16_t *tags = h->life->memory.regions[TP_REGION_BUCKETS];
 	struct tp_flow *flows = h->life->memory.regions[TP_REGION_FLOWS];
 	uint32_t i = h->slot;
 
 	do
 		i = (i + TP_BUCKET_SLOTS) % h->life->memory.shape.regions[TP_REGION_FLOWS].count;
 	while (flows[i].key.ident != 0 || may_lie_at(h, i));
-	flows[i] = *h->flow;
-	tags[i] = *h->tag;
+	put(h, i);
 	retired(h);
 }
 
 static void of_another_allocation(struct half *h)
 {
-	h->flow->allocation = 4711;
+	h->detail->allocation = 4711;
 }
 
 static void other_rewrite(struct half *h)
@@ -638,10 +647,13 @@ static const struct {
 
 static struct half find_half(struct life *life, enum tp_flow_kind kind)
 {
-	struct half h = {.life = life, .flow = life->memory.regions[TP_REGION_FLOWS]};
+	struct half h = {.life = life,
+		.flow = life->memory.regions[TP_REGION_FLOWS],
+		.detail = life->memory.regions[TP_REGION_DETAILS]};
 
 	while (h.flow->key.kind != kind || h.flow->key.ident == 0) {
 		h.flow++;
+		h.detail++;
 		h.slot++;
 	}
 	h.tag = (uint16_t *)life->memory.regions[TP_REGION_BUCKETS] + h.slot;

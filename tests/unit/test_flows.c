@@ -580,26 +580,35 @@ static void assert_traffic(const struct alloc_traffic *is, uint64_t packets, uin
 	assert_int_equal(is->bytes, bytes);
 }
 
+/* As a data plane would have: some of it carried over, one packet recent. */
+static void count(const struct world *w, enum tp_flow_kind kind, uint64_t packets, uint32_t bytes)
+{
+	struct tp_flow *flows = w->memory.regions[TP_REGION_FLOWS];
+	struct tp_flow_detail *details = w->memory.regions[TP_REGION_DETAILS];
+	struct tp_flow_spec spec = {0};
+	uint32_t slot = find(w, kind, &spec);
+
+	details[slot].counters = (struct tp_flow_counters){packets - 1, 100};
+	flows[slot].recent = TP_RECENT_PACKET + bytes - 100;
+}
+
 static void test_traffic(void **state)
 {
 	struct tp_addr peer = addr("203.0.113.7", 9000);
 	struct alloc_traffic sent = {1, 100}, received = {0};
-	struct tp_flow *table;
 	struct alloc_permission *permission;
 	struct alloc_channel *channel;
 	struct alloc_relay *relay;
-	struct tp_flow_spec spec = {0};
 	struct world w;
 
 	build(&w, 64);
-	table = w.memory.regions[TP_REGION_FLOWS];
 	relay = allocate(&w, TP_IPV4, TP_IPV4);
 	channel = bind_channel(&w, relay, 0x4000, &peer, 600);
 	permission = permit(&w, relay, &peer, 300);
-	table[find(&w, TP_FLOW_CHANNEL, &spec)].counters = (struct tp_flow_counters){3, 300};
-	table[find(&w, TP_FLOW_PEER, &spec)].counters = (struct tp_flow_counters){5, 500};
-	table[find(&w, TP_FLOW_PERMISSION, &spec)].counters = (struct tp_flow_counters){7, 7000};
-	table[find(&w, TP_FLOW_CLIENT, &spec)].counters = (struct tp_flow_counters){9, 9000};
+	count(&w, TP_FLOW_CHANNEL, 3, 300);
+	count(&w, TP_FLOW_PEER, 5, 500);
+	count(&w, TP_FLOW_PERMISSION, 7, 7000);
+	count(&w, TP_FLOW_CLIENT, 9, 9000);
 
 	flows_add_traffic(w.flows, relay->allocation, &sent, &received);
 	assert_traffic(&sent, 13, 9400);

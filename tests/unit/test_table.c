@@ -1,8 +1,9 @@
 /* dataplane/table: the writer's promises to readers, capacity, and the audit that checks them. */
 #include "base/clock.h"
+#include "dataplane/core/count.h"
 #include "dataplane/core/host_native.h"
 #include "dataplane/core/lookup.h"
-#include "dataplane/table/table.h"
+#include "dataplane/table/private.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -94,6 +95,11 @@ static struct tp_flow_spec client_flow(uint32_t n)
 	};
 }
 
+static struct tp_flow_detail *detail_at(const struct fixture *f, uint32_t slot)
+{
+	return (struct tp_flow_detail *)f->memory.regions[TP_REGION_DETAILS] + slot;
+}
+
 static const struct tp_flow *record_at(const struct fixture *f, uint32_t slot)
 {
 	return (const struct tp_flow *)f->memory.regions[TP_REGION_FLOWS] + slot;
@@ -106,6 +112,7 @@ static struct tp_host reader_of(const struct tp_memory *memory)
 		.config = memory->regions[TP_REGION_CONFIG],
 		.buckets = memory->regions[TP_REGION_BUCKETS],
 		.flows = memory->regions[TP_REGION_FLOWS],
+		.details = memory->regions[TP_REGION_DETAILS],
 	};
 }
 
@@ -113,7 +120,7 @@ static bool reader_finds(const struct fixture *f, const struct tp_flow_key *key)
 {
 	struct tp_host host = reader_of(&f->memory);
 
-	return tp_find_flow(&host, host.config, key) != NULL;
+	return tp_find_flow(&host, host.config, key).flow != NULL;
 }
 
 static void test_shape(void **state)
@@ -226,7 +233,7 @@ static void test_refused_specs(void **state)
 static void test_single_words(void **state)
 {
 	struct fixture f;
-	struct tp_flow_spec spec = nth_flow(1);
+	struct tp_flow_spec spec = nth_flow(2);
 	struct tp_flow_counters got;
 	struct tp_flow *flows;
 	uint32_t slot;
@@ -234,10 +241,11 @@ static void test_single_words(void **state)
 	open_table(&f, 8);
 	flows = f.memory.regions[TP_REGION_FLOWS];
 	for (uint32_t i = 0; i < tp_table_slots(f.table); i++)
-		flows[i].counters.packets = 99;
+		detail_at(&f, i)->counters.packets = flows[i].recent = 99;
 	assert_int_equal(tp_table_publish(f.table, &spec, &slot), 0);
 	assert_int_equal(tp_table_counters(f.table, slot).packets, 0);
-	flows[slot].counters = (struct tp_flow_counters){.packets = 3, .bytes = 300};
+	detail_at(&f, slot)->counters = (struct tp_flow_counters){.packets = 2, .bytes = 200};
+	flows[slot].recent = TP_RECENT_PACKET + 100;
 	tp_table_set_expiry(f.table, slot, 5 * TP_NS_PER_S);
 	assert_int_equal(record_at(&f, slot)->expires, tp_ticks_until(5 * TP_NS_PER_S));
 	tp_table_set_next_hop(f.table, slot, 44);
@@ -275,7 +283,7 @@ static void test_client(void **state)
 	record = record_at(&f, slot);
 	assert_int_equal(record->value.relays[TP_RELAY_V4].word, spec.relays[TP_RELAY_V4].word);
 	assert_int_equal(record->value.relays[TP_RELAY_V6].word, 0);
-	assert_int_equal(record->policer, 2);
+	assert_int_equal(detail_at(&f, slot)->policer, 2);
 	assert_int_equal(record->sum_delta + record->label, 0);
 	tp_table_set_relay(f.table, slot, TP_RELAY_V6, second);
 	tp_table_set_relay(f.table, slot, TP_RELAYS, second);
@@ -311,12 +319,12 @@ static void test_permission_constants(void **state)
 	assert_int_equal(tp_table_publish(f.table, &channel, &other), 0);
 	assert_in_range(record_at(&f, slot)->label, 1, 0xfffff);
 	assert_int_equal(record_at(&f, slot)->label, record_at(&f, other)->label);
-	assert_int_equal(record_at(&f, slot)->sum_delta, 0);
+	assert_int_equal(record_at(&f, slot)->peer_hop, spec.peer_hop);
 	/* Several: the label's upper half may be 0 by chance. */
 	for (int i = 0; i < 6; i++, v4.in.local_port++, v4.out.remote.port++) {
 		assert_int_equal(tp_table_publish(f.table, &v4, &slot), 0);
 		assert_int_equal(record_at(&f, slot)->ip_sum_delta, 0);
-		assert_int_equal(record_at(&f, slot)->sum_delta, 0);
+		assert_int_equal(record_at(&f, slot)->peer_hop, v4.peer_hop);
 		assert_memory_equal(record_at(&f, slot)->value.remote, v4.out.remote.ip, 16);
 		assert_int_equal(tp_from_be16(record_at(&f, slot)->value.remote_port), 1024 + i);
 	}
@@ -343,6 +351,7 @@ static void test_sum_delta(void **state)
 		assert_int_equal(tp_table_publish(f.table, &spec, &slot), 0);
 		if (spec.kind == TP_FLOW_PERMISSION)
 			continue;
+		tp_table_set_peer_hop(f.table, slot, 9); /* its place is the constant's */
 		for (int i = 0; i < 16; i += 2) {
 			old_ip += (uint64_t)(spec.in.remote.ip[i] << 8 | spec.in.remote.ip[i + 1]);
 			old_ip += (uint64_t)(in.ip[i] << 8 | in.ip[i + 1]);
@@ -915,7 +924,7 @@ static void do_harm(struct fixture *f, enum harm harm, uint32_t slot)
 		flows[slot].peer_hop++;
 		break;
 	case OTHER_POLICER:
-		flows[slot].policer++;
+		detail_at(f, slot)->policer++;
 		break;
 	case OTHER_HAIRPIN:
 		flows[slot].value.flags ^= TP_FLOW_HAIRPIN;
@@ -927,7 +936,7 @@ static void do_harm(struct fixture *f, enum harm harm, uint32_t slot)
 		flows[slot].sum_delta++;
 		break;
 	case OTHER_ALLOCATION:
-		flows[slot].allocation++;
+		detail_at(f, slot)->allocation++;
 		break;
 	default:
 		break;
@@ -948,7 +957,8 @@ static void run_audit_row(const struct audit_row *row)
 		spec = nth_flow(n);
 		assert_int_equal(tp_table_publish(f.table, &spec, &slots[n]), 0);
 	}
-	do_harm(&f, row->harm, slots[7]);
+	/* Flow 7 is of a peer, 8 a permission. */
+	do_harm(&f, row->harm, slots[row->harm == OTHER_PEER_HOP ? 8 : 7]);
 	assert_int_equal(tp_audit_begin(f.table, &audit), 0);
 	for (uint32_t n = 0; n < 40; n++) {
 		spec = nth_flow(n);
@@ -1007,26 +1017,27 @@ struct reader {
 	pthread_t thread;
 	const struct tp_memory *memory;
 	const bool *stop;
-	const struct tp_flow *expected; /* by flow number: what its record must be */
+	const struct tp_record *expected; /* by flow number: what its record must be */
 	uint64_t hits, misses, wrong;
 };
 
-static bool belongs_together(const struct tp_flow *want, const struct tp_flow *got)
+static bool belongs_together(const struct tp_record *want, const struct tp_record *got)
 {
-	return memcmp(&want->value, &got->value, sizeof(want->value)) == 0 &&
-	       want->allocation == got->allocation && want->sum_delta == got->sum_delta;
+	return memcmp(&want->flow.value, &got->flow.value, sizeof(want->flow.value)) == 0 &&
+	       want->detail.allocation == got->detail.allocation &&
+	       want->flow.sum_delta == got->flow.sum_delta;
 }
 
 static bool slow_reader_finds(
-	struct tp_host *host, const struct tp_flow_key *key, struct tp_flow *out)
+	struct tp_host *host, const struct tp_flow_key *key, struct tp_record *out)
 {
-	const struct tp_flow *flow = tp_find_flow(host, host->config, key);
+	struct tp_found found = tp_find_flow(host, host->config, key);
 
-	if (!flow)
+	if (!found.flow)
 		return false;
 	for (int pause = 0; pause < 300; pause++)
 		__asm__ volatile("" ::: "memory");
-	*out = *flow;
+	*out = (struct tp_record){*found.flow, *tp_host_detail(host, found.slot)};
 	return true;
 }
 
@@ -1041,12 +1052,12 @@ static void *read_at_random(void *arg)
 	struct reader *r = arg;
 	struct tp_host host = reader_of(r->memory);
 	uint64_t seed = (uint64_t)(uintptr_t)r;
-	struct tp_flow got;
+	struct tp_record got;
 
 	while (!__atomic_load_n(r->stop, __ATOMIC_RELAXED)) {
-		const struct tp_flow *want = &r->expected[next_random(&seed) % CONCURRENT_FLOWS];
+		const struct tp_record *want = &r->expected[next_random(&seed) % CONCURRENT_FLOWS];
 
-		if (!slow_reader_finds(&host, &want->key, &got))
+		if (!slow_reader_finds(&host, &want->flow.key, &got))
 			r->misses++;
 		else if (belongs_together(want, &got))
 			r->hits++;
@@ -1057,14 +1068,14 @@ static void *read_at_random(void *arg)
 }
 
 /* The records, learned from a table of their own with the same keys for sums and no readers. */
-static void learn_records(struct fixture *f, struct tp_flow *expected)
+static void learn_records(struct fixture *f, struct tp_record *expected)
 {
 	for (uint32_t n = 0; n < CONCURRENT_FLOWS; n++) {
 		struct tp_flow_spec spec = nth_flow(n);
 		uint32_t slot;
 
 		assert_int_equal(tp_table_publish(f->table, &spec, &slot), 0);
-		expected[n] = *record_at(f, slot);
+		expected[n] = (struct tp_record){*record_at(f, slot), *detail_at(f, slot)};
 		tp_table_retire(f->table, slot, 0);
 		tp_table_sweep(f->table, TP_REST_NS);
 	}
@@ -1105,7 +1116,7 @@ static void test_readers_beside_the_writer(void **state)
 {
 	const char *text = getenv("TABLE_TEST_REST_NS"); /* 0 shows what the rest is for */
 	uint64_t rest_ns = text ? strtoull(text, NULL, 10) : TP_REST_NS;
-	struct tp_flow *expected = calloc(CONCURRENT_FLOWS, sizeof(*expected));
+	struct tp_record *expected = calloc(CONCURRENT_FLOWS, sizeof(*expected));
 	struct reader readers[READERS] = {0};
 	uint64_t hits = 0, misses = 0, wrong = 0, published;
 	struct fixture f;
@@ -1137,6 +1148,56 @@ static void test_readers_beside_the_writer(void **state)
 	close_table(&f);
 }
 
+/* A worker that counts packets of one length for a flow, as fast as it can. */
+#define COUNTED     3000000
+#define COUNTED_LEN 1201 /* carried over now for the packets, now for the bytes */
+
+struct counting {
+	pthread_t thread;
+	struct tp_host host;
+	uint32_t slot;
+};
+
+static void *count_packets(void *arg)
+{
+	struct counting *c = arg;
+
+	for (int i = 0; i < COUNTED; i++) {
+		__asm__ volatile("" ::: "memory");
+		tp_count_flow(&c->host, tp_host_flow(&c->host, c->slot), c->slot,
+			i % 2 ? COUNTED_LEN : 65507);
+	}
+	return NULL;
+}
+
+/* Whoever looks meanwhile sees packets and bytes of one moment, and no fewer than before. */
+static void test_counting(void **state)
+{
+	struct tp_flow_counters seen = {0}, last;
+	struct tp_flow_spec spec = nth_flow(0);
+	uint64_t looks = 0, torn = 0, pairs;
+	struct counting c;
+	struct fixture f;
+
+	open_table(&f, 8);
+	assert_int_equal(tp_table_publish(f.table, &spec, &c.slot), 0);
+	c.host = reader_of(&f.memory);
+	assert_int_equal(pthread_create(&c.thread, NULL, count_packets, &c), 0);
+	do {
+		last = seen;
+		seen = tp_table_counters(f.table, c.slot);
+		pairs = seen.packets / 2;
+		torn += seen.packets < last.packets ||
+			seen.bytes != pairs * (COUNTED_LEN + 65507) + seen.packets % 2 * 65507;
+		looks++;
+	} while (seen.packets < COUNTED && torn == 0);
+	pthread_join(c.thread, NULL);
+	print_message("%lu looks\n", looks);
+	assert_int_equal(torn, 0);
+	assert_int_equal(seen.packets, COUNTED);
+	close_table(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1162,6 +1223,7 @@ int main(void)
 		cmocka_unit_test(test_policers_by_themselves),
 		cmocka_unit_test(test_audit),
 		cmocka_unit_test(test_readers_beside_the_writer),
+		cmocka_unit_test(test_counting),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -201,13 +201,10 @@ bool bpf_run(struct bpf_runner *runner, const struct world *world, const struct 
 
 bool bpf_counters_equal(const struct bpf_runner *runner, const struct world *world)
 {
-	const struct tp_flow *bpf = runner->memory.regions[TP_REGION_FLOWS];
-	const struct tp_flow *native = world->memory.regions[TP_REGION_FLOWS];
 	bool equal = true;
 
 	for (uint32_t slot = 0; slot < tp_table_slots(world->table); slot++)
-		equal &= bpf[slot].counters.packets == native[slot].counters.packets &&
-			 bpf[slot].counters.bytes == native[slot].counters.bytes;
+		equal &= world_counted_equally(&runner->memory, &world->memory, slot);
 	return equal && memcmp(runner->worker, world->memory.regions[TP_REGION_WORKERS],
 				sizeof(*runner->worker)) == 0;
 }

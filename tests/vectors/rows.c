@@ -296,12 +296,13 @@ static bool checksums_fit(const struct frame_spec *spec, struct frame *frame)
 
 static struct tp_flow_counters sum_flow_counters(void)
 {
-	const struct tp_flow *flows = world.memory.regions[TP_REGION_FLOWS];
 	struct tp_flow_counters sum = {0};
 
 	for (uint32_t i = 0; i < tp_table_slots(world.table); i++) {
-		sum.packets += flows[i].counters.packets;
-		sum.bytes += flows[i].counters.bytes;
+		struct tp_flow_counters flow = world_counted(&world.memory, i);
+
+		sum.packets += flow.packets;
+		sum.bytes += flow.bytes;
 	}
 	return sum;
 }

@@ -246,25 +246,25 @@ static struct tp_worker_counters expect_counters(
 }
 
 /* One flow each way, of the allocations whose packet it is. */
-static bool flows_counted(const struct row *row, const struct tp_flow *before, size_t len)
+static bool flows_counted(const struct row *row, const struct tp_flow_counters *before, size_t len)
 {
 	const struct tp_flow *flows = world.memory.regions[TP_REGION_FLOWS];
+	const struct tp_flow_detail *details = world.memory.regions[TP_REGION_DETAILS];
 	uint32_t up = sender_relay_port(row->way.who, row->way.client);
 	uint32_t down =
 		row->way.round ? sender_relay_port(row->way.whom, row->way.whom_client) : up;
 	unsigned ups = 0, downs = 0;
 
 	for (uint32_t i = 0; i < tp_table_slots(world.table); i++) {
-		const struct tp_flow *f = &flows[i];
-		uint8_t kind = f->key.kind;
+		struct tp_flow_counters now = world_counted(&world.memory, i);
+		uint8_t kind = flows[i].key.kind;
 		bool is_up = kind == TP_FLOW_CHANNEL || kind == TP_FLOW_CLIENT;
 
-		if (f->counters.packets == before[i].counters.packets)
+		if (now.packets == before[i].packets)
 			continue;
-		if (f->counters.packets != before[i].counters.packets + 1 ||
-			f->counters.bytes != before[i].counters.bytes + len)
+		if (now.packets != before[i].packets + 1 || now.bytes != before[i].bytes + len)
 			return false;
-		if (f->allocation != (is_up ? up : down))
+		if (details[i].allocation != (is_up ? up : down))
 			return false;
 		ups += is_up;
 		downs += !is_up;
@@ -288,14 +288,14 @@ static bool checksums_fit(const struct frame_spec *spec, struct frame *frame)
 static bool run_native(const struct row *row, const struct frame_spec *spec, const struct frame *in,
 	struct outcome *native)
 {
-	static struct tp_flow before[8192];
+	static struct tp_flow_counters before[8192];
 	static struct frame want;
 	struct tp_worker_counters totals = tp_table_totals(world.table), after;
 	uint32_t egress = 0;
 
 	want = *in;
-	memcpy(before, world.memory.regions[TP_REGION_FLOWS],
-		tp_table_slots(world.table) * sizeof(before[0]));
+	for (uint32_t i = 0; i < tp_table_slots(world.table); i++)
+		before[i] = world_counted(&world.memory, i);
 	native_run(&world, in, row->no_room ? 0 : HEADROOM, native);
 	if (native->verdict != wanted(row) || native->output != is_output(row))
 		return complain("native", native, in);

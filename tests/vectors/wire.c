@@ -264,14 +264,11 @@ bool wire_frame_equal(struct outcome *got, const struct outcome *native)
 
 bool wire_counters_equal(const struct wire_runner *runner, const struct world *world)
 {
-	const struct tp_flow *ours = runner->memory.regions[TP_REGION_FLOWS];
-	const struct tp_flow *native = world->memory.regions[TP_REGION_FLOWS];
 	struct tp_worker_counters want = *runner->worker;
 	bool equal = true;
 
 	for (uint32_t slot = 0; slot < tp_table_slots(world->table); slot++)
-		equal &= ours[slot].counters.packets == native[slot].counters.packets &&
-			 ours[slot].counters.bytes == native[slot].counters.bytes;
+		equal &= world_counted_equally(&runner->memory, &world->memory, slot);
 	copy_counters(&want, world->memory.regions[TP_REGION_WORKERS]);
 	return equal &&
 	       memcmp(want.verdicts, runner->worker->verdicts, sizeof(want.verdicts)) == 0 &&

@@ -293,6 +293,21 @@ void world_destroy(struct world *world)
 	tp_memory_destroy_plain(&world->memory);
 }
 
+struct tp_flow_counters world_counted(const struct tp_memory *memory, uint32_t slot)
+{
+	const struct tp_flow *flows = memory->regions[TP_REGION_FLOWS];
+	const struct tp_flow_detail *details = memory->regions[TP_REGION_DETAILS];
+
+	return tp_flow_counted(&details[slot], flows[slot].recent);
+}
+
+bool world_counted_equally(const struct tp_memory *a, const struct tp_memory *b, uint32_t slot)
+{
+	struct tp_flow_counters x = world_counted(a, slot), y = world_counted(b, slot);
+
+	return x.packets == y.packets && x.bytes == y.bytes;
+}
+
 uint32_t world_label(const struct world *world, const struct tp_addr *remote, uint16_t local_port,
 	enum tp_flow_kind kind, uint16_t channel)
 {

@@ -67,6 +67,10 @@ uint16_t world_lane_port(const struct world_lane *lane);
 struct tp_addr world_lane_peer(const struct world_lane *lane, enum tp_family family);
 struct tp_addr world_lane_client(const struct world_lane *lane, enum tp_family family);
 
+/* What was counted for the flow in a slot; and is that the same in other tables? */
+struct tp_flow_counters world_counted(const struct tp_memory *memory, uint32_t slot);
+bool world_counted_equally(const struct tp_memory *a, const struct tp_memory *b, uint32_t slot);
+
 /* The label of the flow with this remote and local port; the tables draw it at random. */
 uint32_t world_label(const struct world *world, const struct tp_addr *remote, uint16_t local_port,
 	enum tp_flow_kind kind, uint16_t channel);
