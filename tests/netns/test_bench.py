@@ -6,6 +6,8 @@ import os
 import pathlib
 import re
 import signal
+import socket
+import struct
 import subprocess
 import time
 
@@ -200,6 +202,76 @@ def test_kept(lab, server):
     assert server.ctl("status")["allocations"] == 0
 
 
+def frames_of(path):
+    data = path.read_bytes()
+    assert struct.unpack_from("<IHHiIII", data) == (0xa1b2c3d4, 2, 4, 0, 0, 65535, 1)
+    frames, at = [], 24
+    while at < len(data):
+        length, on_wire = struct.unpack_from("<II", data, at + 8)
+        assert length == on_wire
+        frames.append(data[at + 16:at + 16 + length])
+        at += 16 + length
+    return frames
+
+
+def replay(namespace, frames):
+    with contextlib.closing(namespace.packets("veth")) as wire:
+        for frame in frames:
+            wire.send(frame)
+
+
+def arrived(wire, count, length):
+    """So many frames of that length, give or take the padding of the shortest and of ChannelData."""
+    got = 0
+    while got < count:
+        try:
+            frame, (_, _, kind, *_) = wire.recvfrom(2048)
+        except TimeoutError:
+            return False
+        got += kind == socket.PACKET_HOST and 0 <= len(frame) - length < 4
+    return True
+
+
+@ENGINES
+@table("family, size, kept", ("DP-26-1", 4, ("--frame", "222"), True), ("DP-26-1", 6, ("--size", "77"), True),
+       ("DP-26-1", 4, ("--frame", "64"), False))
+def test_captures(server, lab, tmp_path, family, size, kept):
+    """What is in the files is relayed, whoever sends it."""
+    up, down, flows = tmp_path / "up.pcap", tmp_path / "down.pcap", tmp_path / "flows"
+    running = start(lab, "pcap", "--allocations", "20", "--order", "random", *size, "-o", str(up),
+                    "--down", str(down), "--flows", str(flows), *(["--keep"] if kept else []),
+                    family=family, json_wanted=False)
+    if kept:
+        assert running.stdout.readline() == "written\n", end(running).stderr
+    else:
+        done = end(running)
+        assert done.returncode == 0 and not done.stdout and not done.stderr
+    up, down = frames_of(up), frames_of(down)
+    headers = 42 if family == 4 else 62
+    way_up = int(size[1]) if size[0] == "--size" else int(size[1]) - headers - 8
+    way_down = int(size[1]) if size[0] == "--size" else int(size[1]) - headers - 4
+    assert {len(f) for f in up} == {headers + 4 + way_up}
+    assert {len(f) for f in down} == {headers + way_down}
+    clients = [int.from_bytes(f[headers - 8:headers - 6], "big") for f in up]
+    assert sorted(clients) == list(range(1024, 1044)) and clients != sorted(clients)
+    ports = [(int.from_bytes(f[headers - 8:headers - 6], "big"),
+              int.from_bytes(f[headers - 6:headers - 4], "big")) for f in down]
+    assert [tuple(map(int, line.split()[:2])) for line in flows.read_text().splitlines()] == ports
+
+    with contextlib.closing(lab.client.packets("veth")) as at_client, \
+            contextlib.closing(lab.peer.packets("veth")) as at_peer:
+        replay(lab.client, up)
+        replay(lab.peer, down)
+        assert arrived(at_peer, 20, headers + way_up)
+        assert arrived(at_client, 20, headers + 4 + way_down)
+    if kept:
+        running.send_signal(signal.SIGINT)
+        assert end(running).returncode == 0
+    for allocation in server.ctl("allocations", "list")["allocations"]:
+        assert not kept
+        server.ctl("allocations", "delete", str(allocation["id"]))
+
+
 @contextlib.contextmanager
 def loss(namespace, share):
     """Of long datagrams that arrive there, one in `share` is dropped."""
@@ -297,6 +369,10 @@ WHOLE = ["relay", "--server", "192.0.2.1:3478", "--user", "u", "--password", "w"
         "500000 are needed on each"),
        ("DP-26-1", [*WHOLE, "--local", "255.255.255.255", "--locals", "2"], "not so many addresses"),
        ("DP-26-1", [*WHOLE, "--keep"], "--keep"),
+       ("DP-26-1", [*WHOLE, "-o", "/dev/null"], "pcap is what"),
+       ("DP-26-1", ["pcap", *WHOLE[1:], "-o", "/dev/null"], "--local is needed"),
+       ("DP-26-1", ["pcap", *WHOLE[1:], "--local", "192.0.2.3"], "needs one of them"),
+       ("DP-26-1", ["pcap", "--frame", "63"], "64 to 1518"),
        ("DP-26-1", ["relay", "--fast"], "--help"))
 def test_usage(options, word):
     done = subprocess.run([os.path.join(build_dir(), "tests/perf/turnpike-bench"), *options],

@@ -162,51 +162,6 @@ class Trex(unittest.TestCase):
             self.streams(1, b"@\0\0\4data", "--latency_pps", "500")
 
 
-class Capture(unittest.TestCase):
-    """What it writes, as scapy reads it."""
-
-    def frames(self, flows, *more):
-        import scapy.all as scapy
-        with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder)
-            (path / "flows").write_text(flows)
-            subprocess.run([PKTGEN / "capture", "--flows", path / "flows", "--source", "198.51.100.2",
-                            "--source-mac", "02:00:00:00:00:01", "--destination", "198.51.100.1", "--mac",
-                            "02:00:00:00:00:02", *more, "-o", path / "out"], check=True)
-            return [scapy.Ether(bytes(frame)) for frame in scapy.rdpcap(str(path / "out"))]
-
-    def check_sums(self, frame):
-        again = frame.copy()
-        del again["IP"].chksum, again["UDP"].chksum
-        again = type(frame)(bytes(again))
-        self.assertEqual((frame["IP"].chksum, frame["UDP"].chksum), (again["IP"].chksum, again["UDP"].chksum))
-
-    def test_channel_data(self):
-        for size in (64, 222, 1518):
-            frames = self.frames("20000 3478 16384\n20001 3478 16385\n", "--size", str(size))
-            self.assertEqual([len(f) for f in frames], [size - 4] * 2)
-            self.assertEqual([(f["UDP"].sport, f["UDP"].dport) for f in frames],
-                             [(20000, 3478), (20001, 3478)])
-            self.assertEqual((frames[0].src, frames[0].dst), ("02:00:00:00:00:01", "02:00:00:00:00:02"))
-            payload = bytes(frames[1]["UDP"].payload)
-            self.assertEqual(payload[:4], b"\x40\x01" + (size - 50).to_bytes(2, "big"))
-            self.assertEqual(len(payload), frames[1]["UDP"].len - 8)
-            for frame in frames:
-                self.check_sums(frame)
-
-    def test_plain(self):
-        frame, = self.frames("10000 49999 0\n", "--plain", "--size", "65")
-        self.assertEqual((frame["UDP"].sport, frame["UDP"].dport, len(frame)), (10000, 49999, 61))
-        self.assertEqual(bytes(frame["UDP"].payload), bytes(19))
-        self.check_sums(frame)
-
-    def test_shuffled_is_all_of_it(self):
-        flows = "".join(f"{port} 3478 16384\n" for port in range(20000, 20100))
-        ports = [f["UDP"].sport for f in self.frames(flows, "--shuffle")]
-        self.assertEqual(sorted(ports), list(range(20000, 20100)))
-        self.assertNotEqual(ports, sorted(ports))
-
-
 class Usage(unittest.TestCase):
     def test_scripts_say_how(self):
         for name in ("testpmd-replay", "kernel-pktgen"):

@@ -1,4 +1,5 @@
 /* turnpike-bench: opens the ends, makes the allocations, and does with them what was asked for. */
+#include "capture.h"
 #include "options.h"
 #include "process.h"
 #include "progress.h"
@@ -15,6 +16,11 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+struct ends {
+	struct end *client, *peer;
+	struct hops client_hops, peer_hops; /* for frames */
+};
 
 static atomic_bool stop;
 
@@ -65,16 +71,18 @@ static struct end *open_end(const struct options *o, const struct end_settings *
 	return end_open_sockets(settings, o->backend == BACKEND_GSO);
 }
 
-static struct end *open_peers(const struct options *o)
+static struct end *open_peers(const struct options *o, struct hops *hops)
 {
 	const struct end_settings settings = {
 		.name = "--peer", .range = o->peers, .count = o->peers.addresses};
 
 	enter_netns(o->peer_netns);
+	if (o->command == BENCH_PCAP)
+		hops_begin(hops, &o->peers.first);
 	return open_end(o, &settings);
 }
 
-static struct end *open_clients(const struct options *o)
+static struct end *open_clients(const struct options *o, struct hops *hops)
 {
 	const struct end_settings settings = {
 		.name = "--local",
@@ -84,6 +92,8 @@ static struct end *open_clients(const struct options *o)
 	};
 
 	enter_netns(o->client_netns);
+	if (o->command == BENCH_PCAP)
+		hops_begin(hops, &o->locals.first);
 	return open_end(o, &settings);
 }
 
@@ -135,42 +145,70 @@ static int allocate(const struct options *o, struct clients *clients, const stru
 	return clients->lost > 0;
 }
 
+/* Without --keep they are left to their lifetime: whoever replays the frames needs them. */
+static int capture(const struct options *o, struct clients *clients, struct ends *ends)
+{
+	const struct capture capture = {o, clients, &ends->client->range, &ends->peer->range,
+		&ends->client_hops, &ends->peer_hops};
+
+	capture_write(&capture);
+	hops_end(&ends->client_hops);
+	hops_end(&ends->peer_hops);
+	if (!o->keep)
+		exit(0);
+	puts("written");
+	fflush(stdout);
+	keep(clients);
+	return clients->lost > 0;
+}
+
+static int perform(const struct options *o, struct clients *clients, struct ends *ends)
+{
+	struct making making;
+
+	make(o, clients, ends->client, &making);
+	if (clients->finished < o->clients.allocations) {
+		warnx("interrupted when %u of %u allocations were made", clients->finished,
+			o->clients.allocations);
+		return 1;
+	}
+	switch (o->command) {
+	case BENCH_ALLOCATE:
+		return allocate(o, clients, &making);
+	case BENCH_PCAP:
+		return capture(o, clients, ends);
+	default:
+		return relay(o, clients, ends->client, ends->peer, &stop);
+	}
+}
+
 int main(int argc, char *argv[])
 {
 	struct clients *clients = calloc(1, sizeof(*clients));
 	struct options *o = calloc(1, sizeof(*o));
-	struct end *client_end, *peer_end;
-	struct making making;
+	struct ends *ends = calloc(1, sizeof(*ends));
 	int code;
 
-	if (!clients || !o)
+	if (!clients || !o || !ends)
 		err(1, "start");
 	options_parse(argc, argv, o);
 	let_open((uint64_t)o->clients.allocations + o->peers.addresses);
-	peer_end = open_peers(o);
-	client_end = open_clients(o);
+	ends->peer = open_peers(o, &ends->peer_hops);
+	ends->client = open_clients(o, &ends->client_hops);
 	o->clients.peer_of = peer_of;
-	o->clients.arg = peer_end;
+	o->clients.arg = ends->peer;
 	o->clients.stop = &stop;
 	o->clients.progress = progress_clients;
 	progress_begin(o->progress_s);
 	catch_signals();
 
-	make(o, clients, client_end, &making);
-	if (clients->finished < o->clients.allocations) {
-		warnx("interrupted when %u of %u allocations were made", clients->finished,
-			o->clients.allocations);
-		code = 1;
-	} else if (o->command == BENCH_ALLOCATE) {
-		code = allocate(o, clients, &making);
-	} else {
-		code = relay(o, clients, client_end, peer_end, &stop);
-	}
+	code = perform(o, clients, ends);
 	clients_end(clients);
 	progress_clear();
-	end_close(client_end);
-	end_close(peer_end);
+	end_close(ends->client);
+	end_close(ends->peer);
 	free(clients);
+	free(ends);
 	free(o);
 	return code;
 }

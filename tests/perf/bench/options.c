@@ -1,5 +1,7 @@
 #include "options.h"
 
+#include "tests/perf/frame.h"
+
 #include <err.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -15,11 +17,15 @@
 static const char usage[] =
 	"usage: turnpike-bench relay    --server A:P --user U --peer A[:P] [OPTION...]\n"
 	"       turnpike-bench allocate --server A:P --user U --peer A[:P] [OPTION...]\n"
+	"       turnpike-bench pcap     --server A:P --user U --peer A[:P] --local A[:P]\n"
+	"                               -o FILE [--down FILE] [OPTION...]\n"
 	"\n"
 	"A TURN client that makes allocations, each with a channel. `relay` then sends numbered,\n"
 	"time-stamped packets through them, plays the peer itself, and reports what was lost and how\n"
 	"long the others took. `allocate` reports what making them took. They are deleted at the end,\n"
 	"also when Ctrl-C or SIGTERM ends it early; what was measured until then is reported.\n"
+	"`pcap` writes a frame for each as capture files, for generators that replay such, and leaves\n"
+	"the allocations to their lifetime.\n"
 	"\n"
 	"  --server A:P       the TURN server, UDP\n"
 	"  --user U           long-term credentials\n"
@@ -31,7 +37,7 @@ static const char usage[] =
 	"  --locals N         there are N of them, from A upwards, with the same ports each\n"
 	"  --allocations N    default 1, up to 1000000; each is a socket\n"
 	"  --window N         that many being made at a time; default 64\n"
-	"  --lifetime S       of allocations, as asked for; default 600\n"
+	"  --lifetime S       of allocations, as asked for; default 600, for pcap 3600\n"
 	"  --renew S          renew allocations, channels and permissions so often; default 240\n"
 	"  --backend B        sockets: sendmmsg, the default\n"
 	"                     gso: likewise, packets in a row go to the kernel as one (UDP_SEGMENT)\n"
@@ -48,16 +54,22 @@ static const char usage[] =
 	"  --active N         only so many of the allocations carry packets; several: as --rate\n"
 	"  --search LOW-HIGH  instead of --rate: the highest rate between these that does not lose\n"
 	"                     more than --max-loss (default then: 0)\n"
-	"  --size BYTES       application data of a packet, 32 to 1400; default 172\n"
+	"  --size BYTES       application data of a packet, 32 to 1400; default 172 (pcap too)\n"
 	"  --mix rtp          instead of --rate and --size, each allocation is a call: audio, 50\n"
 	"                     packets a second of 160 to 172 bytes, and video, 30 frames of 3 to 6\n"
 	"                     packets of 1000 to 1200 bytes; 185 packets a second in each direction\n"
-	"  --order O          of allocations: turns (default) or random\n"
+	"  --order O          of allocations: turns (default) or random (pcap too)\n"
 	"  --duration S       of a step; default 10\n"
 	"  --warm-up S        before that, send without counting; default 0\n"
 	"  --max-loss PCT     more lost than that, in percent: exit code 1\n"
-	"allocate:\n"
-	"  --keep             keep them, and renew them, until Ctrl-C or SIGTERM\n"
+	"allocate, pcap:\n"
+	"  --keep             keep them, and renew them, until Ctrl-C or SIGTERM; then delete them\n"
+	"pcap:\n"
+	"  -o, --out FILE     what clients send: ChannelData\n"
+	"  --down FILE        what peers send to the relayed addresses\n"
+	"  --flows FILE       lines \"peer-port relay-port 0\", for tests/perf/pktgen/kernel-pktgen\n"
+	"  --frame BYTES      instead of --size: frames on the wire, check sequence included, 64 to\n"
+	"                     1518\n"
 	"\n"
 	"  --help, --version\n"
 	"\n"
@@ -92,6 +104,9 @@ enum {
 	WARM_UP,
 	MAX_LOSS,
 	KEEP,
+	DOWN,
+	FLOWS,
+	FRAME,
 	HELP,
 	VERSION
 };
@@ -106,6 +121,7 @@ static const struct option known[] = {{"server", 1, 0, SERVER}, {"user", 1, 0, U
 	{"active", 1, 0, ACTIVE}, {"search", 1, 0, SEARCH}, {"size", 1, 0, SIZE},
 	{"mix", 1, 0, MIX}, {"order", 1, 0, ORDER}, {"duration", 1, 0, DURATION},
 	{"warm-up", 1, 0, WARM_UP}, {"max-loss", 1, 0, MAX_LOSS}, {"keep", 0, 0, KEEP},
+	{"out", 1, 0, 'o'}, {"down", 1, 0, DOWN}, {"flows", 1, 0, FLOWS}, {"frame", 1, 0, FRAME},
 	{"help", 0, 0, HELP}, {"version", 0, 0, VERSION}, {0}};
 
 /* What becomes steps, once all is read. */
@@ -309,6 +325,18 @@ static void read_option(int option, char *text, struct options *o)
 	case KEEP:
 		o->keep = true;
 		break;
+	case 'o':
+		o->up_pcap = text;
+		break;
+	case DOWN:
+		o->down_pcap = text;
+		break;
+	case FLOWS:
+		o->flows = text;
+		break;
+	case FRAME:
+		o->frame = (uint16_t)number("frame", text, 64, FRAME_MAX + FRAME_FCS);
+		break;
 	case HELP:
 		fputs(usage, stdout);
 		exit(0);
@@ -356,7 +384,7 @@ static void check_ranges(struct options *o)
 {
 	uint32_t count = o->clients.allocations, addresses = o->locals.addresses;
 
-	if (addresses > 1 && !o->locals.first.port)
+	if ((addresses > 1 || o->command == BENCH_PCAP) && !o->locals.first.port)
 		o->locals.first.port = FIRST_PORT;
 	o->locals.ports = (count + addresses - 1) / addresses;
 	if (!o->locals.first.port)
@@ -368,6 +396,18 @@ static void check_ranges(struct options *o)
 			o->locals.ports);
 	if (range_check(&o->peers) < 0)
 		errx(2, "--peers: there are not so many addresses");
+}
+
+static void check_command(const struct options *o)
+{
+	bool writes = o->up_pcap || o->down_pcap || o->flows;
+
+	if (o->keep && o->command == BENCH_RELAY)
+		errx(2, "--keep: for allocate and pcap");
+	if (writes != (o->command == BENCH_PCAP))
+		errx(2, "pcap is what --out, --down and --flows are for, and needs one of them");
+	if (o->frame && o->command != BENCH_PCAP)
+		errx(2, "--frame: for pcap");
 }
 
 static void check(struct options *o, struct lists *l)
@@ -382,23 +422,26 @@ static void check(struct options *o, struct lists *l)
 		errx(2, "--peer: must be of the server's family, as the relayed addresses are");
 	if (!o->locals.first.family && o->locals.addresses > 1)
 		errx(2, "--locals: --local says which is the first");
+	if (!o->locals.first.family && o->command == BENCH_PCAP)
+		errx(2, "--local is needed, for the frames");
 	if (!o->locals.first.family)
 		o->locals.first =
 			tp_addr_make((enum tp_family)c->server.family, (const uint8_t[16]){0}, 0);
 	if (o->locals.first.family != c->server.family)
 		errx(2, "--local: must be of the server's family");
-	if (o->keep && o->command != BENCH_ALLOCATE)
-		errx(2, "--keep: for allocate");
+	if (!c->lifetime_s)
+		c->lifetime_s = o->command == BENCH_PCAP ? 3600 : 600;
+	check_command(o);
 	check_ranges(o);
 	check_steps(o, l);
 }
 
 static void read_command(int argc, char *argv[], struct options *o)
 {
-	static const char *const commands[] = {"relay", "allocate"};
+	static const char *const commands[] = {"relay", "allocate", "pcap"};
 
 	if (optind != argc - 1)
-		errx(2, "one command is needed: relay or allocate");
+		errx(2, "one command is needed: relay, allocate or pcap");
 	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (strcmp(argv[optind], commands[i]) == 0) {
 			o->command = (enum command)i;
@@ -413,11 +456,7 @@ void options_parse(int argc, char *argv[], struct options *out)
 	struct lists lists = {.rates_count = 0};
 
 	*out = (struct options){
-		.clients = {.allocations = 1,
-			.channels = 1,
-			.window = 64,
-			.lifetime_s = 600,
-			.renew_s = 240},
+		.clients = {.allocations = 1, .channels = 1, .window = 64, .renew_s = 240},
 		.locals = {.addresses = 1, .ports = 1},
 		.peers = {.addresses = 1, .ports = 1},
 		.directions = {[DIRECTION_UP] = true},
@@ -426,7 +465,7 @@ void options_parse(int argc, char *argv[], struct options *out)
 		.max_loss = 101,
 		.progress_s = -1,
 	};
-	for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+	for (int c; (c = getopt_long(argc, argv, "o:", known, NULL)) != -1;) {
 		if (c >= DIRECTION && c <= MAX_LOSS)
 			read_relay(c, optarg, out, &lists);
 		else if (c >= SERVER && c <= RENEW)

@@ -32,14 +32,14 @@ static uint32_t draw(struct schedule *s)
 	return (uint32_t)(s->random * UINT64_C(2685821657736338717) >> 32);
 }
 
-static uint32_t draw_below(struct schedule *s, uint32_t limit)
+uint32_t schedule_draw(struct schedule *s, uint32_t limit)
 {
 	return (uint32_t)((uint64_t)draw(s) * limit >> 32);
 }
 
 static uint16_t draw_from(struct schedule *s, uint32_t least, uint32_t most)
 {
-	return (uint16_t)(least + draw_below(s, most - least + 1));
+	return (uint16_t)(least + schedule_draw(s, most - least + 1));
 }
 
 static int earlier(const void *a, const void *b)
@@ -61,8 +61,8 @@ static int make_moments(struct schedule *s)
 	s->moments = m;
 	s->moments_count = count;
 	for (uint32_t flow = 0; flow < s->settings.flows; flow++) {
-		uint32_t audio_us = draw_below(s, PERIOD_US / AUDIOS);
-		uint32_t video_us = draw_below(s, PERIOD_US / FRAMES);
+		uint32_t audio_us = schedule_draw(s, PERIOD_US / AUDIOS);
+		uint32_t video_us = schedule_draw(s, PERIOD_US / FRAMES);
 
 		for (uint32_t i = 0; i < AUDIOS; i++)
 			*m++ = (struct moment){flow, audio_us + i * PERIOD_US / AUDIOS, 0};
@@ -125,7 +125,7 @@ static void choose_flow(struct schedule *s)
 	const struct schedule_settings *settings = &s->settings;
 
 	if (settings->random)
-		s->flow = draw_below(s, settings->flows);
+		s->flow = schedule_draw(s, settings->flows);
 	else if (s->made)
 		s->flow = (s->flow + 1) % settings->flows;
 }

@@ -49,3 +49,6 @@ void schedule_end(struct schedule *schedule);
 /* What is due `elapsed_ns` after the beginning and was not told before: up to `room` packets. */
 unsigned schedule_next(
 	struct schedule *schedule, uint64_t elapsed_ns, struct packet_due *out, unsigned room);
+
+/* A number below the limit; nothing but `random` of the schedule is used. */
+uint32_t schedule_draw(struct schedule *schedule, uint32_t limit);
