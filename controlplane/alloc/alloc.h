@@ -91,7 +91,8 @@ struct allocation {
 	struct alloc_tuple tuple;
 	uint32_t id; /* counts up from 1 */
 	struct alloc_owner owner;
-	/* key_len 0: restored, and nobody has proved to be it yet; the name may be cut off. */
+	/* A copy. key_len 0: restored, and nobody has proved to be it yet; the name may be cut off.
+	 */
 	struct auth_identity *identity;
 	uint32_t kept; /* restored: number of the note that it was made of; 0: none */
 	struct alloc_relay *relays[ALLOC_RELAYS]; /* NULL = none of that family */
@@ -193,7 +194,7 @@ int alloc_restore_relay(struct allocation *a, const struct tp_addr *address, uin
 bool alloc_is_owned_by(const struct allocation *a, const char *name, size_t len);
 /* By the name or the part of it that quotas count. */
 bool alloc_counts_for(const struct allocation *a, const char *name, size_t len);
-/* The owner of a restored allocation has shown who it is. */
+/* The owner of a restored allocation has shown who it is. Out of memory: it has to once more. */
 void alloc_prove(struct allocation *a, const struct auth_identity *identity);
 
 /*

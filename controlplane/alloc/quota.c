@@ -37,6 +37,11 @@ bool alloc_is_owned_by(const struct allocation *a, const char *name, size_t len)
 	       a->owner.name[1] == hash_name(a->store, NAME_HIGH, name, len);
 }
 
+static bool same_owner(const struct alloc_owner *a, const struct alloc_owner *b)
+{
+	return a->name[0] == b->name[0] && a->name[1] == b->name[1];
+}
+
 bool alloc_counts_for(const struct allocation *a, const char *name, size_t len)
 {
 	return alloc_is_owned_by(a, name, len) ||
@@ -78,7 +83,6 @@ static void end_reservation(struct alloc_reservation *reservation)
 	HASH_DELETE(by_token, store->reservations, reservation);
 	reservation->user->reservations--;
 	alloc_user_put(store, reservation->user);
-	explicit_bzero(&reservation->identity, sizeof(reservation->identity));
 	free(reservation);
 }
 
@@ -126,7 +130,7 @@ int alloc_reserve(struct allocation *a, uint8_t pool, uint16_t port)
 	}
 	reservation->pool = pool;
 	reservation->port = port;
-	reservation->identity = *a->identity;
+	reservation->owner = a->owner;
 	reservation->store = store;
 	reservation->user = a->user;
 	reservation->user->reservations++;
@@ -152,7 +156,7 @@ int alloc_redeem(
 	struct alloc_reservation *reservation = find_reservation(a->store, token);
 	int r;
 
-	if (!reservation || !auth_same_user(&reservation->identity, a->identity))
+	if (!reservation || !same_owner(&reservation->owner, &a->owner))
 		return -ENOENT;
 	r = alloc_make_relay(a, reservation->pool, reservation->port, expires_ns, out);
 	if (r == 0)

@@ -187,9 +187,7 @@ static void free_allocation(struct allocation *a)
 {
 	if (!a)
 		return;
-	if (a->identity)
-		explicit_bzero(a->identity, sizeof(*a->identity));
-	free(a->identity);
+	auth_identity_free(a->identity);
 	free(a->channels);
 	free(a);
 }
@@ -224,7 +222,8 @@ static int admit(struct alloc_store *store, struct allocation *a)
 	return r;
 }
 
-static struct allocation *new_allocation(struct alloc_store *store, const struct alloc_tuple *tuple)
+static struct allocation *new_allocation(struct alloc_store *store, const struct alloc_tuple *tuple,
+	const struct auth_identity *identity)
 {
 	struct allocation *a = calloc(1, sizeof(*a));
 
@@ -232,7 +231,7 @@ static struct allocation *new_allocation(struct alloc_store *store, const struct
 		return NULL;
 	a->tuple = *tuple;
 	a->store = store;
-	a->identity = calloc(1, sizeof(*a->identity));
+	a->identity = auth_identity_copy(identity);
 	if (a->identity)
 		return a;
 	free(a);
@@ -242,12 +241,12 @@ static struct allocation *new_allocation(struct alloc_store *store, const struct
 int alloc_new(struct alloc_store *store, const struct alloc_tuple *tuple,
 	const struct auth_identity *identity, struct allocation **out)
 {
-	TP_CLEANUP(allocation_cleanup) struct allocation *a = new_allocation(store, tuple);
+	TP_CLEANUP(allocation_cleanup)
+	struct allocation *a = new_allocation(store, tuple, identity);
 	int r;
 
 	if (!a)
 		return -ENOMEM;
-	*a->identity = *identity;
 	a->owner = alloc_owner_of(store, identity);
 	a->id = unused_id(store);
 	r = admit(store, a);
@@ -268,20 +267,22 @@ int alloc_restore(
 	struct alloc_store *store, const struct alloc_restored *from, struct allocation **out)
 {
 	TP_CLEANUP(allocation_cleanup) struct allocation *a = NULL;
+	struct auth_identity identity = {
+		.username = from->name,
+		.username_len =
+			from->name_len < AUTH_USERNAME_MAX ? from->name_len : AUTH_USERNAME_MAX,
+		.time_limited = from->time_limited,
+	};
 	int r;
 
 	if (is_taken(store, from))
 		return -EEXIST;
-	a = new_allocation(store, &from->tuple);
+	a = new_allocation(store, &from->tuple, &identity);
 	if (!a)
 		return -ENOMEM;
 	a->id = from->id;
 	a->kept = from->kept;
 	a->owner = from->owner;
-	a->identity->time_limited = from->time_limited;
-	a->identity->username_len =
-		from->name_len < AUTH_USERNAME_MAX ? from->name_len : AUTH_USERNAME_MAX;
-	memcpy(a->identity->username, from->name, a->identity->username_len);
 	r = admit(store, a);
 	if (r < 0)
 		return r;
@@ -294,7 +295,12 @@ int alloc_restore(
 
 void alloc_prove(struct allocation *a, const struct auth_identity *identity)
 {
-	*a->identity = *identity;
+	struct auth_identity *proved = auth_identity_copy(identity);
+
+	if (!proved)
+		return;
+	auth_identity_free(a->identity);
+	a->identity = proved;
 }
 
 void alloc_delete(struct allocation *a)

@@ -28,7 +28,7 @@ struct alloc_reservation {
 	uint8_t pool;
 	uint16_t port;
 	struct timer timer;
-	struct auth_identity identity;
+	struct alloc_owner owner; /* whose whole name it is (REST-13) */
 	struct alloc_user *user;
 	struct alloc_store *store;
 };

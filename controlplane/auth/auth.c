@@ -179,7 +179,7 @@ static bool verify(
 	if (!stun_check_integrity(m, key->bytes, key->len))
 		return false;
 	memcpy(out->key, key->bytes, key->len);
-	out->key_len = key->len;
+	out->key_len = (uint8_t)key->len;
 	return true;
 }
 
@@ -269,7 +269,7 @@ static enum stun_code authenticate(const struct auth *auth, const struct auth_no
 		OPENSSL_cleanse(out, sizeof(*out));
 		return STUN_UNAUTHENTICATED;
 	}
-	memcpy(out->username, claim->name.bytes, claim->name.len);
+	out->username = (const char *)claim->name.bytes;
 	out->username_len = claim->name.len;
 	out->answer = claim->answer;
 	return STUN_OK;
@@ -309,10 +309,27 @@ void auth_put_challenge(const struct auth *auth, const struct auth_now *now,
 	stun_put(w, STUN_ATTR_PASSWORD_ALGORITHMS, algorithms, sizeof(algorithms));
 }
 
-bool auth_same_user(const struct auth_identity *a, const struct auth_identity *b)
+struct auth_identity *auth_identity_copy(const struct auth_identity *identity)
 {
-	return a->username_len == b->username_len &&
-	       memcmp(a->username, b->username, a->username_len) == 0;
+	struct auth_identity *copy = malloc(sizeof(*copy) + identity->username_len + 1);
+	char *name;
+
+	if (!copy)
+		return NULL;
+	name = (char *)(copy + 1);
+	memcpy(name, identity->username, identity->username_len);
+	name[identity->username_len] = '\0';
+	*copy = *identity;
+	copy->username = name;
+	return copy;
+}
+
+void auth_identity_free(struct auth_identity *copy)
+{
+	if (!copy)
+		return;
+	OPENSSL_cleanse(copy, sizeof(*copy) + copy->username_len);
+	free(copy);
 }
 
 const char *auth_quota_name(const struct auth_identity *id, size_t *len)

@@ -35,16 +35,25 @@ struct auth;
 int auth_new(const struct auth_settings *settings, struct auth **out);
 void auth_free(struct auth *auth);
 
-/* Who a request is from, and how its answer is to be protected. */
+/*
+ * Who a request is from, and how its answer is to be protected. The name is in the request, of
+ * whose bytes it is a part: it lasts as long as those.
+ */
 struct auth_identity {
-	/* Quotes around it and NULs behind it are off (RFC 8489, 9.2.2); NULs inside are bytes. */
-	char username[AUTH_USERNAME_MAX + 1];
+	/* At most AUTH_USERNAME_MAX bytes. Quotes around it and NULs behind it are off (RFC 8489,
+	 * 9.2.2); NULs inside are bytes. */
+	const char *username;
 	size_t username_len;
 	bool time_limited; /* a TURN REST name */
+	uint8_t key_len;
 	uint8_t key[AUTH_KEY_MAX];
-	size_t key_len;
 	enum stun_integrity answer; /* STUN_SHA1 or STUN_SHA256 (RFC 8489, 9.2.4) */
 };
+
+/* To keep: one block with the name, which a NUL ends here, and no larger than that needs. NULL: out
+ * of memory. free() wipes it; NULL is legal. */
+struct auth_identity *auth_identity_copy(const struct auth_identity *identity);
+void auth_identity_free(struct auth_identity *copy);
 
 struct auth_now {
 	uint64_t mono_ns;
@@ -65,9 +74,6 @@ enum stun_code auth_check(const struct auth *auth, const struct auth_now *now,
 /* REALM, a fresh NONCE for this client, PASSWORD-ALGORITHMS: for 401 and 438. */
 void auth_put_challenge(const struct auth *auth, const struct auth_now *now,
 	const struct tp_addr *client, struct stun_writer *w);
-
-/* The whole name (REST-13); keys do not matter. */
-bool auth_same_user(const struct auth_identity *a, const struct auth_identity *b);
 
 /* The part of the name that quotas count: the user id of a TURN REST name, else all (REST-11). */
 const char *auth_quota_name(const struct auth_identity *id, size_t *len);

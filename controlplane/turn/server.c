@@ -224,10 +224,10 @@ static const struct auth_identity *held_by(
 		!alloc_is_owned_by(a, (const char *)name.value, name.len))
 		return NULL;
 	*room = (struct auth_identity){
+		.username = (const char *)name.value,
 		.username_len = name.len,
 		.time_limited = a->identity->time_limited,
 	};
-	memcpy(room->username, name.value, name.len);
 	return room;
 }
 

@@ -257,10 +257,8 @@ static struct alloc_tuple tuple_of(uint16_t port)
 
 static struct auth_identity identity_of(const char *name)
 {
-	struct auth_identity id = {.username_len = strlen(name), .key_len = 16};
-
-	memcpy(id.username, name, strlen(name));
-	return id;
+	return (struct auth_identity){
+		.username = name, .username_len = strlen(name), .key_len = 16};
 }
 
 static struct tp_addr peer_of(uint16_t host, uint16_t port)
