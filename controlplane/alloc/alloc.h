@@ -8,6 +8,7 @@
 
 #include "base/addr.h"
 #include "base/hash.h"
+#include "base/map.h"
 #include "ports.h"
 #include "timer.h"
 #include "controlplane/auth/auth.h"
@@ -16,9 +17,6 @@
 
 /* Strangers choose the keys of every table here (threat R11). Random from the first store on. */
 extern struct tp_hash_key alloc_hash_key;
-#define HASH_FUNCTION(key, len, hash)                                                              \
-	((hash) = (unsigned int)tp_siphash(&alloc_hash_key, (key), (len)))
-#include <uthash.h>
 
 enum alloc_transport { ALLOC_UDP = 17 };
 
@@ -41,7 +39,8 @@ struct alloc_traffic {
 
 /* RFC 8656, 9: one peer address of one relay; its port is 0. */
 struct alloc_permission {
-	UT_hash_handle by_ip; /* in relay->permissions */
+	struct tp_map_link by_ip;           /* in the store */
+	TAILQ_ENTRY(alloc_permission) link; /* in relay->permissions */
 	struct tp_addr peer;
 	struct alloc_relay *relay;
 	struct timer timer;
@@ -51,24 +50,25 @@ struct alloc_permission {
 
 /* RFC 8656, 12: a number and a peer address of one relay. */
 struct alloc_channel {
-	UT_hash_handle by_peer; /* in relay->channels */
+	struct tp_map_link by_number, by_peer; /* in the store */
+	TAILQ_ENTRY(alloc_channel) link;       /* in relay->channels */
 	struct tp_addr peer;
+	uint16_t number;
 	struct alloc_relay *relay;
 	struct timer timer;
 	uint64_t expires_ns;
-	uint16_t number;
 	void *flows;
 };
 
 /* A relayed transport address. A dual allocation (RFC 8656, 7.2) has two, each with its own life.
  */
 struct alloc_relay {
-	UT_hash_handle by_address; /* in the store */
-	struct tp_addr address;    /* where the socket is bound */
-	struct tp_addr external;   /* what clients are told: differs behind a 1:1 NAT */
+	struct tp_map_link by_address; /* in the store */
+	struct tp_addr address;        /* where the socket is bound */
+	struct tp_addr external;       /* what clients are told: differs behind a 1:1 NAT */
 	struct allocation *allocation;
-	struct alloc_permission *permissions;
-	struct alloc_channel *channels;
+	TAILQ_HEAD(alloc_permissions, alloc_permission) permissions;
+	TAILQ_HEAD(alloc_channels, alloc_channel) channels;
 	uint32_t permissions_count;
 	struct timer timer;
 	uint64_t expires_ns;
@@ -86,8 +86,8 @@ struct alloc_owner {
 };
 
 struct allocation {
-	UT_hash_handle by_tuple; /* in the store */
-	UT_hash_handle by_id;
+	struct tp_map_link by_tuple, by_id; /* in the store */
+	TAILQ_ENTRY(allocation) link;       /* in alloc_all() */
 	struct alloc_tuple tuple;
 	uint32_t id; /* counts up from 1 */
 	struct alloc_owner owner;
@@ -96,8 +96,6 @@ struct allocation {
 	struct auth_identity *identity;
 	uint32_t kept; /* restored: number of the note that it was made of; 0: none */
 	struct alloc_relay *relays[ALLOC_RELAYS]; /* NULL = none of that family */
-	struct alloc_channel **channels;          /* by number - 0x4000, grown as needed */
-	uint16_t channels_size;
 	uint16_t channels_count;
 	uint8_t transaction[STUN_TRANSACTION_LEN]; /* of the Allocate that made it */
 	uint64_t request_hash;                     /* and of all its bytes: retransmissions */
@@ -154,7 +152,9 @@ struct allocation *alloc_find(
 struct alloc_relay *alloc_find_relay(
 	const struct alloc_store *store, const struct tp_addr *address, uint64_t now_ns);
 struct allocation *alloc_find_id(const struct alloc_store *store, uint32_t id);
-struct allocation *alloc_all(struct alloc_store *store); /* uthash head, by_id */
+/* Oldest first. */
+TAILQ_HEAD(alloc_list, allocation);
+const struct alloc_list *alloc_all(const struct alloc_store *store);
 uint32_t alloc_count(const struct alloc_store *store);
 /*
  * Does what `relay` sends to `peer` come to another relay of ours, without a 1:1 NAT at either of

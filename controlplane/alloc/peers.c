@@ -2,14 +2,45 @@
 #include "store.h"
 
 #include <errno.h>
-#include <stddef.h>
 #include <stdlib.h>
-
-#define CONTAINER(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 static struct alloc_store *store_of(const struct alloc_relay *relay)
 {
 	return relay->allocation->store;
+}
+
+/* A peer of one relay. */
+static uint32_t hash_peer(const struct alloc_relay *relay, const struct tp_addr *peer)
+{
+	struct {
+		struct tp_addr relay, peer;
+	} key = {relay->address, *peer};
+
+	return alloc_hash(&key, sizeof(key));
+}
+
+static uint32_t hash_number(const struct allocation *a, uint16_t number)
+{
+	uint32_t key[2] = {a->id, number};
+
+	return alloc_hash(key, sizeof(key));
+}
+
+/* They may be due, and not yet swept. */
+static struct alloc_permission *find_permission(
+	const struct alloc_relay *relay, const struct tp_addr *ip)
+{
+	struct tp_map_link *link =
+		tp_map_first(&store_of(relay)->permissions, hash_peer(relay, ip));
+
+	for (; link; link = tp_map_next(link)) {
+		struct alloc_permission *permission =
+			TP_CONTAINER(link, struct alloc_permission, by_ip);
+
+		if (permission->relay == relay && tp_addr_equal(&permission->peer, ip))
+			return permission;
+	}
+	return NULL;
 }
 
 bool alloc_room_for_permissions(const struct allocation *a, uint32_t more)
@@ -33,7 +64,7 @@ bool alloc_room_for_channel(const struct allocation *a)
 static void permission_is_due(struct timer *timer, uint64_t now_ns)
 {
 	(void)now_ns;
-	alloc_delete_permission(CONTAINER(timer, struct alloc_permission, timer));
+	alloc_delete_permission(TP_CONTAINER(timer, struct alloc_permission, timer));
 }
 
 static int add_permission(
@@ -49,11 +80,12 @@ static int add_permission(
 	permission->peer = *ip;
 	permission->relay = relay;
 	permission->timer.fire = permission_is_due;
-	HASH_ADD(by_ip, relay->permissions, peer, sizeof(permission->peer), permission);
-	if (!permission->by_ip.tbl) {
+	if (tp_map_add(&store_of(relay)->permissions, &permission->by_ip, hash_peer(relay, ip)) <
+		0) {
 		free(permission);
 		return -ENOMEM;
 	}
+	TAILQ_INSERT_TAIL(&relay->permissions, permission, link);
 	relay->permissions_count++;
 	*out = permission;
 	return 0;
@@ -63,10 +95,9 @@ int alloc_permit(struct alloc_relay *relay, const struct tp_addr *peer, uint64_t
 	struct alloc_permission **out)
 {
 	struct tp_addr ip = tp_addr_with_port(peer, 0);
-	struct alloc_permission *permission;
+	struct alloc_permission *permission = find_permission(relay, &ip);
 	int r;
 
-	HASH_FIND(by_ip, relay->permissions, &ip, sizeof(ip), permission);
 	if (!permission) {
 		r = add_permission(relay, &ip, &permission);
 		if (r < 0)
@@ -82,9 +113,8 @@ struct alloc_permission *alloc_find_permission(
 	const struct alloc_relay *relay, const struct tp_addr *peer, uint64_t now_ns)
 {
 	struct tp_addr ip = tp_addr_with_port(peer, 0);
-	struct alloc_permission *permission;
+	struct alloc_permission *permission = find_permission(relay, &ip);
 
-	HASH_FIND(by_ip, relay->permissions, &ip, sizeof(ip), permission);
 	return permission && permission->expires_ns > now_ns ? permission : NULL;
 }
 
@@ -95,7 +125,8 @@ void alloc_delete_permission(struct alloc_permission *permission)
 
 	store->hooks.end_permission(store->hooks.context, permission);
 	timer_cancel(store->wheel, &permission->timer);
-	HASH_DELETE(by_ip, relay->permissions, permission);
+	tp_map_remove(&store->permissions, &permission->by_ip);
+	TAILQ_REMOVE(&relay->permissions, permission, link);
 	relay->permissions_count--;
 	free(permission);
 }
@@ -103,25 +134,21 @@ void alloc_delete_permission(struct alloc_permission *permission)
 static void channel_is_due(struct timer *timer, uint64_t now_ns)
 {
 	(void)now_ns;
-	alloc_delete_channel(CONTAINER(timer, struct alloc_channel, timer));
+	alloc_delete_channel(TP_CONTAINER(timer, struct alloc_channel, timer));
 }
 
-static int grow_channels(struct allocation *a, size_t index)
+static int add_channel_to_tables(struct alloc_store *store, struct alloc_channel *channel)
 {
-	size_t size = a->channels_size ? a->channels_size : 8;
-	struct alloc_channel **channels;
+	const struct alloc_relay *relay = channel->relay;
 
-	if (index < a->channels_size)
-		return 0;
-	while (size <= index)
-		size *= 2;
-	channels = reallocarray(a->channels, size, sizeof(struct alloc_channel *));
-	if (!channels)
+	if (tp_map_add(&store->channels_by_peer, &channel->by_peer,
+		    hash_peer(relay, &channel->peer)) < 0)
 		return -ENOMEM;
-	memset(channels + a->channels_size, 0,
-		(size - a->channels_size) * sizeof(struct alloc_channel *));
-	a->channels = channels;
-	a->channels_size = (uint16_t)size;
+	if (tp_map_add(&store->channels_by_number, &channel->by_number,
+		    hash_number(relay->allocation, channel->number)) < 0) {
+		tp_map_remove(&store->channels_by_peer, &channel->by_peer);
+		return -ENOMEM;
+	}
 	return 0;
 }
 
@@ -129,13 +156,10 @@ int alloc_bind(struct alloc_relay *relay, uint16_t number, const struct tp_addr 
 	uint64_t expires_ns, struct alloc_channel **out)
 {
 	struct allocation *a = relay->allocation;
-	size_t index = number - ALLOC_CHANNEL_MIN;
 	struct alloc_channel *channel;
 
 	if (!alloc_room_for_channel(a))
 		return -ENOSPC;
-	if (grow_channels(a, index) < 0)
-		return -ENOMEM;
 	channel = calloc(1, sizeof(*channel));
 	if (!channel)
 		return -ENOMEM;
@@ -143,12 +167,11 @@ int alloc_bind(struct alloc_relay *relay, uint16_t number, const struct tp_addr 
 	channel->peer = *peer;
 	channel->relay = relay;
 	channel->timer.fire = channel_is_due;
-	HASH_ADD(by_peer, relay->channels, peer, sizeof(channel->peer), channel);
-	if (!channel->by_peer.tbl) {
+	if (add_channel_to_tables(a->store, channel) < 0) {
 		free(channel);
 		return -ENOMEM;
 	}
-	a->channels[index] = channel;
+	TAILQ_INSERT_TAIL(&relay->channels, channel, link);
 	a->channels_count++;
 	alloc_extend_channel(channel, expires_ns);
 	*out = channel;
@@ -164,22 +187,31 @@ void alloc_extend_channel(struct alloc_channel *channel, uint64_t expires_ns)
 struct alloc_channel *alloc_find_channel(
 	const struct allocation *a, uint16_t number, uint64_t now_ns)
 {
-	size_t index = (size_t)number - ALLOC_CHANNEL_MIN;
-	struct alloc_channel *channel;
+	struct tp_map_link *link =
+		tp_map_first(&a->store->channels_by_number, hash_number(a, number));
 
-	if (number < ALLOC_CHANNEL_MIN || index >= a->channels_size)
-		return NULL;
-	channel = a->channels[index];
-	return channel && channel->expires_ns > now_ns ? channel : NULL;
+	for (; link; link = tp_map_next(link)) {
+		struct alloc_channel *channel = TP_CONTAINER(link, struct alloc_channel, by_number);
+
+		if (channel->relay->allocation == a && channel->number == number)
+			return channel->expires_ns > now_ns ? channel : NULL;
+	}
+	return NULL;
 }
 
 struct alloc_channel *alloc_find_channel_to(
 	const struct alloc_relay *relay, const struct tp_addr *peer, uint64_t now_ns)
 {
-	struct alloc_channel *channel;
+	struct tp_map_link *link =
+		tp_map_first(&store_of(relay)->channels_by_peer, hash_peer(relay, peer));
 
-	HASH_FIND(by_peer, relay->channels, peer, sizeof(*peer), channel);
-	return channel && channel->expires_ns > now_ns ? channel : NULL;
+	for (; link; link = tp_map_next(link)) {
+		struct alloc_channel *channel = TP_CONTAINER(link, struct alloc_channel, by_peer);
+
+		if (channel->relay == relay && tp_addr_equal(&channel->peer, peer))
+			return channel->expires_ns > now_ns ? channel : NULL;
+	}
+	return NULL;
 }
 
 void alloc_delete_channel(struct alloc_channel *channel)
@@ -189,8 +221,9 @@ void alloc_delete_channel(struct alloc_channel *channel)
 
 	store->hooks.end_channel(store->hooks.context, channel);
 	timer_cancel(store->wheel, &channel->timer);
-	HASH_DELETE(by_peer, channel->relay->channels, channel);
-	a->channels[channel->number - ALLOC_CHANNEL_MIN] = NULL;
+	tp_map_remove(&store->channels_by_peer, &channel->by_peer);
+	tp_map_remove(&store->channels_by_number, &channel->by_number);
+	TAILQ_REMOVE(&channel->relay->channels, channel, link);
 	a->channels_count--;
 	free(channel);
 }

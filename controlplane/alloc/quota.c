@@ -2,7 +2,6 @@
 #include "store.h"
 
 #include <errno.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -48,19 +47,32 @@ bool alloc_counts_for(const struct allocation *a, const char *name, size_t len)
 	       a->owner.quota == hash_name(a->store, NAME_QUOTA, name, len);
 }
 
+static struct alloc_user *find_user(const struct alloc_store *store, uint64_t name)
+{
+	struct tp_map_link *link = tp_map_first(&store->users, (uint32_t)name);
+
+	for (; link; link = tp_map_next(link)) {
+		struct alloc_user *user = TP_CONTAINER(link, struct alloc_user, by_name);
+
+		if (user->name == name)
+			return user;
+	}
+	return NULL;
+}
+
 struct alloc_user *alloc_user_get(struct alloc_store *store, uint64_t name)
 {
-	struct alloc_user *user;
+	/* A keyed hash already. */
+	uint32_t hash = (uint32_t)name;
+	struct alloc_user *user = find_user(store, name);
 
-	HASH_FIND(by_name, store->users, &name, sizeof(name), user);
 	if (user)
 		return user;
 	user = calloc(1, sizeof(*user));
 	if (!user)
 		return NULL;
 	user->name = name;
-	HASH_ADD(by_name, store->users, name, sizeof(user->name), user);
-	if (user->by_name.tbl)
+	if (tp_map_add(&store->users, &user->by_name, hash) == 0)
 		return user;
 	free(user);
 	return NULL;
@@ -70,7 +82,7 @@ void alloc_user_put(struct alloc_store *store, struct alloc_user *user)
 {
 	if (user->allocations > 0 || user->reservations > 0)
 		return;
-	HASH_DELETE(by_name, store->users, user);
+	tp_map_remove(&store->users, &user->by_name);
 	free(user);
 }
 
@@ -80,7 +92,8 @@ static void end_reservation(struct alloc_reservation *reservation)
 	struct alloc_store *store = reservation->store;
 
 	timer_cancel(store->wheel, &reservation->timer);
-	HASH_DELETE(by_token, store->reservations, reservation);
+	tp_map_remove(&store->reservations, &reservation->by_token);
+	TAILQ_REMOVE(&store->all_reservations, reservation, link);
 	reservation->user->reservations--;
 	alloc_user_put(store, reservation->user);
 	free(reservation);
@@ -97,8 +110,12 @@ static void lapse(struct alloc_reservation *reservation)
 static void reservation_is_due(struct timer *timer, uint64_t now_ns)
 {
 	(void)now_ns;
-	lapse((struct alloc_reservation *)((char *)timer -
-					   offsetof(struct alloc_reservation, timer)));
+	lapse(TP_CONTAINER(timer, struct alloc_reservation, timer));
+}
+
+static uint32_t hash_token(const uint8_t token[8])
+{
+	return alloc_hash(token, 8);
 }
 
 static int add_reservation(struct alloc_store *store, struct alloc_reservation *reservation)
@@ -106,8 +123,11 @@ static int add_reservation(struct alloc_store *store, struct alloc_reservation *
 	if (getrandom(reservation->token, sizeof(reservation->token), 0) !=
 		sizeof(reservation->token))
 		return -EIO;
-	HASH_ADD(by_token, store->reservations, token, sizeof(reservation->token), reservation);
-	return reservation->by_token.tbl ? 0 : -ENOMEM;
+	if (tp_map_add(&store->reservations, &reservation->by_token,
+		    hash_token(reservation->token)) < 0)
+		return -ENOMEM;
+	TAILQ_INSERT_TAIL(&store->all_reservations, reservation, link);
+	return 0;
 }
 
 int alloc_reserve(struct allocation *a, uint8_t pool, uint16_t port)
@@ -144,10 +164,16 @@ int alloc_reserve(struct allocation *a, uint8_t pool, uint16_t port)
 static struct alloc_reservation *find_reservation(
 	const struct alloc_store *store, const uint8_t token[8])
 {
-	struct alloc_reservation *reservation;
+	struct tp_map_link *link = tp_map_first(&store->reservations, hash_token(token));
 
-	HASH_FIND(by_token, store->reservations, token, sizeof(reservation->token), reservation);
-	return reservation;
+	for (; link; link = tp_map_next(link)) {
+		struct alloc_reservation *reservation =
+			TP_CONTAINER(link, struct alloc_reservation, by_token);
+
+		if (memcmp(reservation->token, token, sizeof(reservation->token)) == 0)
+			return reservation;
+	}
+	return NULL;
 }
 
 int alloc_redeem(
@@ -176,8 +202,8 @@ void alloc_unreserve(struct allocation *a)
 
 void alloc_reservations_free(struct alloc_store *store)
 {
-	struct alloc_reservation *reservation, *next;
+	struct alloc_reservation *reservation;
 
-	HASH_ITER(by_token, store->reservations, reservation, next)
+	while ((reservation = TAILQ_FIRST(&store->all_reservations)))
 		lapse(reservation);
 }

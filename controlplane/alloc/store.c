@@ -5,14 +5,12 @@
 #include "store.h"
 
 #include <errno.h>
-#include <stddef.h>
+#include <stdlib.h>
 #include <sys/random.h>
 
 #include "base/cleanup.h"
 
 struct tp_hash_key alloc_hash_key;
-
-#define CONTAINER(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 static int add_pools(struct alloc_store *store, const struct alloc_settings *settings)
 {
@@ -54,6 +52,8 @@ int alloc_store_new(const struct alloc_settings *settings, const struct alloc_ho
 	store->limits.translated = NULL;
 	store->hooks = *hooks;
 	store->now_ns = now_ns;
+	TAILQ_INIT(&store->all);
+	TAILQ_INIT(&store->all_reservations);
 	if (alloc_hash_key.k[0] == 0 &&
 		getrandom(&alloc_hash_key, sizeof(alloc_hash_key), 0) != sizeof(alloc_hash_key))
 		return -EIO;
@@ -67,11 +67,11 @@ int alloc_store_new(const struct alloc_settings *settings, const struct alloc_ho
 
 void alloc_store_free(struct alloc_store *store)
 {
-	struct allocation *a, *next;
+	struct allocation *a;
 
 	if (!store)
 		return;
-	HASH_ITER(by_id, store->by_id, a, next)
+	while ((a = TAILQ_FIRST(&store->all)))
 		alloc_delete(a);
 	alloc_reservations_free(store);
 	for (size_t i = 0; i < store->pools_count; i++)
@@ -93,12 +93,26 @@ uint64_t alloc_store_next(const struct alloc_store *store)
 	return timer_wheel_next(store->wheel);
 }
 
+static struct allocation *find_tuple(
+	const struct alloc_store *store, const struct alloc_tuple *tuple)
+{
+	struct tp_map_link *link =
+		tp_map_first(&store->by_tuple, alloc_hash(tuple, sizeof(*tuple)));
+
+	for (; link; link = tp_map_next(link)) {
+		struct allocation *a = TP_CONTAINER(link, struct allocation, by_tuple);
+
+		if (memcmp(&a->tuple, tuple, sizeof(*tuple)) == 0)
+			return a;
+	}
+	return NULL;
+}
+
 struct allocation *alloc_find(
 	const struct alloc_store *store, const struct alloc_tuple *tuple, uint64_t now_ns)
 {
-	struct allocation *a;
+	struct allocation *a = find_tuple(store, tuple);
 
-	HASH_FIND(by_tuple, store->by_tuple, tuple, sizeof(*tuple), a);
 	for (int i = 0; a && i < ALLOC_RELAYS; i++)
 		if (a->relays[i] && a->relays[i]->expires_ns > now_ns)
 			return a;
@@ -108,28 +122,39 @@ struct allocation *alloc_find(
 struct alloc_relay *alloc_find_relay(
 	const struct alloc_store *store, const struct tp_addr *address, uint64_t now_ns)
 {
-	struct alloc_relay *relay;
+	struct tp_map_link *link =
+		tp_map_first(&store->by_address, alloc_hash(address, sizeof(*address)));
 
-	HASH_FIND(by_address, store->by_address, address, sizeof(*address), relay);
-	return relay && relay->expires_ns > now_ns ? relay : NULL;
+	for (; link; link = tp_map_next(link)) {
+		struct alloc_relay *relay = TP_CONTAINER(link, struct alloc_relay, by_address);
+
+		if (tp_addr_equal(&relay->address, address))
+			return relay->expires_ns > now_ns ? relay : NULL;
+	}
+	return NULL;
 }
 
 struct allocation *alloc_find_id(const struct alloc_store *store, uint32_t id)
 {
-	struct allocation *a;
+	struct tp_map_link *link = tp_map_first(&store->by_id, alloc_hash(&id, sizeof(id)));
 
-	HASH_FIND(by_id, store->by_id, &id, sizeof(id), a);
-	return a;
+	for (; link; link = tp_map_next(link)) {
+		struct allocation *a = TP_CONTAINER(link, struct allocation, by_id);
+
+		if (a->id == id)
+			return a;
+	}
+	return NULL;
 }
 
-struct allocation *alloc_all(struct alloc_store *store)
+const struct alloc_list *alloc_all(const struct alloc_store *store)
 {
-	return store->by_id;
+	return &store->all;
 }
 
 uint32_t alloc_count(const struct alloc_store *store)
 {
-	return HASH_CNT(by_id, store->by_id);
+	return store->by_id.count;
 }
 
 bool alloc_is_hairpin(const struct alloc_relay *relay, const struct tp_addr *peer)
@@ -188,7 +213,6 @@ static void free_allocation(struct allocation *a)
 	if (!a)
 		return;
 	auth_identity_free(a->identity);
-	free(a->channels);
 	free(a);
 }
 
@@ -199,14 +223,16 @@ static void allocation_cleanup(struct allocation **a)
 
 static int add_to_tables(struct alloc_store *store, struct allocation *a)
 {
-	HASH_ADD(by_tuple, store->by_tuple, tuple, sizeof(a->tuple), a);
-	if (!a->by_tuple.tbl)
+	uint32_t hash = alloc_hash(&a->tuple, sizeof(a->tuple));
+
+	if (tp_map_add(&store->by_tuple, &a->by_tuple, hash) < 0)
 		return -ENOMEM;
-	HASH_ADD(by_id, store->by_id, id, sizeof(a->id), a);
-	if (a->by_id.tbl)
-		return 0;
-	HASH_DELETE(by_tuple, store->by_tuple, a);
-	return -ENOMEM;
+	if (tp_map_add(&store->by_id, &a->by_id, alloc_hash(&a->id, sizeof(a->id))) < 0) {
+		tp_map_remove(&store->by_tuple, &a->by_tuple);
+		return -ENOMEM;
+	}
+	TAILQ_INSERT_TAIL(&store->all, a, link);
+	return 0;
 }
 
 /* `a` is complete but for its quota and its place in the tables. */
@@ -257,10 +283,7 @@ int alloc_new(struct alloc_store *store, const struct alloc_tuple *tuple,
 
 static bool is_taken(const struct alloc_store *store, const struct alloc_restored *from)
 {
-	struct allocation *a;
-
-	HASH_FIND(by_tuple, store->by_tuple, &from->tuple, sizeof(from->tuple), a);
-	return a || alloc_find_id(store, from->id);
+	return find_tuple(store, &from->tuple) || alloc_find_id(store, from->id);
 }
 
 int alloc_restore(
@@ -312,15 +335,16 @@ void alloc_delete(struct allocation *a)
 			alloc_delete_relay(a->relays[i]);
 	if (a->request_hash != 0) /* else nobody was told of it */
 		alloc_remember(store, &a->tuple, a->transaction);
-	HASH_DELETE(by_tuple, store->by_tuple, a);
-	HASH_DELETE(by_id, store->by_id, a);
+	tp_map_remove(&store->by_tuple, &a->by_tuple);
+	tp_map_remove(&store->by_id, &a->by_id);
+	TAILQ_REMOVE(&store->all, a, link);
 	give_quota(a);
 	free_allocation(a);
 }
 
 static void relay_is_due(struct timer *timer, uint64_t now_ns)
 {
-	struct alloc_relay *relay = CONTAINER(timer, struct alloc_relay, timer);
+	struct alloc_relay *relay = TP_CONTAINER(timer, struct alloc_relay, timer);
 	struct allocation *a = relay->allocation;
 
 	(void)now_ns;
@@ -342,8 +366,10 @@ int alloc_make_relay(struct allocation *a, uint8_t pool, uint16_t port, uint64_t
 	relay->allocation = a;
 	relay->pool = pool;
 	relay->timer.fire = relay_is_due;
-	HASH_ADD(by_address, store->by_address, address, sizeof(relay->address), relay);
-	if (!relay->by_address.tbl) {
+	TAILQ_INIT(&relay->permissions);
+	TAILQ_INIT(&relay->channels);
+	if (tp_map_add(&store->by_address, &relay->by_address,
+		    alloc_hash(&relay->address, sizeof(relay->address))) < 0) {
 		free(relay);
 		return -ENOMEM;
 	}
@@ -420,16 +446,16 @@ void alloc_delete_relay(struct alloc_relay *relay)
 {
 	struct allocation *a = relay->allocation;
 	struct alloc_store *store = a->store;
-	struct alloc_channel *channel, *next_channel;
-	struct alloc_permission *permission, *next_permission;
+	struct alloc_channel *channel;
+	struct alloc_permission *permission;
 
-	HASH_ITER(by_peer, relay->channels, channel, next_channel)
+	while ((channel = TAILQ_FIRST(&relay->channels)))
 		alloc_delete_channel(channel);
-	HASH_ITER(by_ip, relay->permissions, permission, next_permission)
+	while ((permission = TAILQ_FIRST(&relay->permissions)))
 		alloc_delete_permission(permission);
 	store->hooks.end_relay(store->hooks.context, relay);
 	timer_cancel(store->wheel, &relay->timer);
-	HASH_DELETE(by_address, store->by_address, relay);
+	tp_map_remove(&store->by_address, &relay->by_address);
 	a->relays[relay->address.family == TP_IPV4 ? ALLOC_RELAY_V4 : ALLOC_RELAY_V6] = NULL;
 	ports_give(store->pools[relay->pool].ports, relay->address.port, store->now_ns);
 	free(relay);

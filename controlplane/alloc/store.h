@@ -1,16 +1,13 @@
 /* What the files of alloc/ share: the store itself. Nobody else includes this. */
 #pragma once
 
-/* Out of memory refuses one request, not all of them (threat R20). */
-#define HASH_NONFATAL_OOM 1
 #include "alloc.h"
 
 #define ALLOC_RESERVATION_NS UINT64_C(30000000000) /* RFC 8656, 7.2: at least 30 s */
-#define ALLOC_CHANNEL_MIN    0x4000
 
 /* Quotas count what a name holds; gone with the last of it. */
 struct alloc_user {
-	UT_hash_handle by_name;
+	struct tp_map_link by_name; /* in the store */
 	uint32_t allocations;
 	uint32_t reservations;
 	uint64_t name; /* hashed: of a restored allocation nothing else is known */
@@ -23,7 +20,8 @@ struct alloc_pool {
 };
 
 struct alloc_reservation {
-	UT_hash_handle by_token;
+	struct tp_map_link by_token;         /* in the store */
+	TAILQ_ENTRY(alloc_reservation) link; /* in store->all_reservations */
 	uint8_t token[8];
 	uint8_t pool;
 	uint16_t port;
@@ -46,16 +44,21 @@ struct alloc_store {
 	struct alloc_hooks hooks;
 	struct timer_wheel *wheel;
 	uint64_t now_ns;
-	struct allocation *by_tuple;
-	struct allocation *by_id;
-	struct alloc_relay *by_address;
-	struct alloc_reservation *reservations;
-	struct alloc_user *users;
+	struct alloc_list all;
+	struct tp_map by_tuple, by_id, by_address;
+	struct tp_map permissions, channels_by_peer, channels_by_number;
+	TAILQ_HEAD(, alloc_reservation) all_reservations;
+	struct tp_map reservations, users;
 	uint32_t last_id;
 	struct alloc_pool *pools;
 	size_t pools_count;
 	struct alloc_past past[ALLOC_PAST_SIZE]; /* a newer one takes the slot of an older one */
 };
+
+static inline uint32_t alloc_hash(const void *key, size_t len)
+{
+	return (uint32_t)tp_siphash(&alloc_hash_key, key, len);
+}
 
 /* quota.c: the hashes of a name. */
 struct alloc_owner alloc_owner_of(

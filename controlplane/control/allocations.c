@@ -28,27 +28,23 @@ static json_t *text_of(const char *bytes, size_t len)
 
 static json_t *describe_permissions(const struct alloc_relay *relay, uint64_t now_ns, json_t *list)
 {
-	const struct alloc_permission *p, *next;
+	const struct alloc_permission *p;
 
-	for (p = relay->permissions; p; p = next) {
-		next = p->by_ip.next;
+	TAILQ_FOREACH(p, &relay->permissions, link)
 		json_array_append_new(
 			list, json_pack("{s:o, s:I}", "peer", command_ip(&p->peer), "expires_s",
 				      command_seconds_left(p->expires_ns, now_ns)));
-	}
 	return list;
 }
 
 static json_t *describe_channels(const struct alloc_relay *relay, uint64_t now_ns, json_t *list)
 {
-	const struct alloc_channel *c, *next;
+	const struct alloc_channel *c;
 
-	for (c = relay->channels; c; c = next) {
-		next = c->by_peer.next;
+	TAILQ_FOREACH(c, &relay->channels, link)
 		json_array_append_new(list, json_pack("{s:i, s:o, s:I}", "number", (int)c->number,
 						    "peer", command_address(&c->peer), "expires_s",
 						    command_seconds_left(c->expires_ns, now_ns)));
-	}
 	return list;
 }
 
@@ -102,9 +98,9 @@ static json_t *run_list(const void *context, const json_t *params, struct rpc_er
 	size_t limit = command_limit(params);
 	uint64_t now_ns = tp_clock_now_ns();
 	json_t *list = json_array();
-	struct allocation *a = NULL, *next;
+	const struct allocation *a;
 
-	HASH_ITER(by_id, turn_server_allocations(deps->turn), a, next) {
+	TAILQ_FOREACH(a, turn_server_allocations(deps->turn), link) {
 		if (json_array_size(list) == limit)
 			break;
 		if (!user || alloc_counts_for(a, user, strlen(user)))

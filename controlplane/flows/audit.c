@@ -96,10 +96,13 @@ static void expect_channel(struct check *check, const struct alloc_channel *chan
 
 static void expect_relay(struct check *check, const struct alloc_relay *relay)
 {
+	struct alloc_permission *p;
+	struct alloc_channel *c;
+
 	expect_port(check, &relay->address, TP_PORT_RELAY);
-	for (struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next)
+	TAILQ_FOREACH(p, &relay->permissions, link)
 		expect_permission(check, p);
-	for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next)
+	TAILQ_FOREACH(c, &relay->channels, link)
 		expect_channel(check, c);
 }
 
@@ -156,11 +159,12 @@ static void expect_client(struct check *check, const struct allocation *allocati
 		differ(check, "allocation %u: no flow for its client", spec.allocation);
 }
 
-static void expect_everything(struct check *check, struct allocation *allocations)
+static void expect_everything(struct check *check, const struct alloc_list *allocations)
 {
+	struct allocation *a;
 	for (size_t i = 0; i < check->flows->listeners_count; i++)
 		expect_port(check, &check->flows->listeners[i], TP_PORT_LISTENER);
-	for (struct allocation *a = allocations; a; a = a->by_id.next) {
+	TAILQ_FOREACH(a, allocations, link) {
 		expect_client(check, a);
 		expect_note(check, a);
 		for (size_t i = 0; i < ALLOC_RELAYS; i++)
@@ -185,7 +189,7 @@ static void compare_ports(struct check *check)
 	}
 }
 
-uint32_t flows_audit(const struct flows *flows, struct allocation *allocations,
+uint32_t flows_audit(const struct flows *flows, const struct alloc_list *allocations,
 	void (*report)(void *arg, const char *text), void *arg)
 {
 	TP_AUTO_FREE uint8_t(*ports)[65536] = calloc(TP_LOCALS_MAX, sizeof(*ports));

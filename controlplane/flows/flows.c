@@ -3,8 +3,6 @@
  * lives until the revocation; whether the table has room for it is another matter. One thread;
  * nothing blocks.
  */
-/* Out of memory: an element that finds no place has no hh.tbl (threat R20). */
-#define HASH_NONFATAL_OOM 1
 #include "flows.h"
 
 #include "base/cleanup.h"
@@ -18,8 +16,6 @@
 /* Missing flows tried again per sweep: enough to recover within seconds, little when all is full.
  */
 #define SWEEP_TRIES 512
-
-#define CONTAINER(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 static struct tp_log_limit log_limit;
 
@@ -122,7 +118,7 @@ static void set_next_hop(const struct record *record, uint16_t next_hop)
 
 static void on_peer_hop(struct route_user *user, uint16_t next_hop)
 {
-	struct peer *peer = CONTAINER(user, struct peer, user);
+	struct peer *peer = TP_CONTAINER(user, struct peer, user);
 	const struct channel_flows *channel;
 	const struct record *permission = peer->permission ? &peer->permission->record : NULL;
 
@@ -136,7 +132,9 @@ static void on_peer_hop(struct route_user *user, uint16_t next_hop)
 
 static void on_client_hop(struct route_user *user, uint16_t next_hop)
 {
-	struct client_flows *client = CONTAINER(user, struct client_flows, user);
+	struct alloc_permission *p;
+	struct alloc_channel *c;
+	struct client_flows *client = TP_CONTAINER(user, struct client_flows, user);
 
 	client->hop = next_hop;
 	for (int family = 0; family < ALLOC_RELAYS; family++) {
@@ -144,11 +142,11 @@ static void on_client_hop(struct route_user *user, uint16_t next_hop)
 
 		if (!relay)
 			continue;
-		for (struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next)
+		TAILQ_FOREACH(p, &relay->permissions, link)
 			if (p->flows)
 				set_next_hop(
 					&((struct permission_flows *)p->flows)->record, next_hop);
-		for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next)
+		TAILQ_FOREACH(c, &relay->channels, link)
 			if (c->flows)
 				set_next_hop(
 					&((struct channel_flows *)c->flows)->to_client, next_hop);
@@ -170,14 +168,29 @@ static void follow(struct flows *flows, struct peer *peer, const struct tp_addr 
 		peer->hop = route_follow(flows->route, &peer->user, ip, &relay->address);
 }
 
+static struct peer *find_peer(const struct flows *flows, const struct peer_key *key, uint32_t hash)
+{
+	struct tp_map_link *link = tp_map_first(&flows->peers, hash);
+
+	for (; link; link = tp_map_next(link)) {
+		struct peer *peer = TP_CONTAINER(link, struct peer, by_key);
+
+		if (memcmp(&peer->key, key, sizeof(*key)) == 0)
+			return peer;
+	}
+	return NULL;
+}
+
 static struct peer *find_or_add_peer(
 	struct flows *flows, const struct alloc_relay *relay, const struct tp_addr *ip)
 {
 	struct peer_key key = {.relay = relay};
 	struct peer *peer;
+	uint32_t hash;
 
 	memcpy(key.ip, ip->ip, sizeof(key.ip));
-	HASH_FIND(hh, flows->peers, &key, sizeof(key), peer);
+	hash = (uint32_t)tp_siphash(&alloc_hash_key, &key, sizeof(key));
+	peer = find_peer(flows, &key, hash);
 	if (peer)
 		return peer;
 	peer = calloc(1, sizeof(*peer));
@@ -185,8 +198,7 @@ static struct peer *find_or_add_peer(
 		return NULL;
 	peer->key = key;
 	LIST_INIT(&peer->channels);
-	HASH_ADD(hh, flows->peers, key, sizeof(peer->key), peer);
-	if (!peer->hh.tbl) {
+	if (tp_map_add(&flows->peers, &peer->by_key, hash) < 0) {
 		free(peer);
 		return NULL;
 	}
@@ -200,13 +212,14 @@ static void drop_peer_if_unused(struct flows *flows, struct peer *peer)
 		return;
 	/* After the flows: the number of the next hop starts resting here. */
 	route_unfollow(flows->route, &peer->user);
-	HASH_DEL(flows->peers, peer);
+	tp_map_remove(&flows->peers, &peer->by_key);
 	free(peer);
 }
 
 static const struct alloc_permission *permission_of(const struct record *to_client)
 {
-	const struct channel_flows *channel = CONTAINER(to_client, struct channel_flows, to_client);
+	const struct channel_flows *channel =
+		TP_CONTAINER(to_client, struct channel_flows, to_client);
 
 	return channel->peer->permission ? channel->peer->permission->record.permission : NULL;
 }
@@ -215,7 +228,7 @@ static const struct client_flows *client_of(const struct record *record)
 {
 	switch (record->kind) {
 	case TP_FLOW_CLIENT:
-		return CONTAINER(record, const struct client_flows, record);
+		return TP_CONTAINER(record, const struct client_flows, record);
 	case TP_FLOW_PERMISSION:
 		return record->permission->relay->allocation->flows;
 	default:
@@ -232,10 +245,12 @@ void record_complete(const struct record *record, struct tp_flow_spec *out)
 	switch (record->kind) {
 	case TP_FLOW_PERMISSION:
 		out->next_hop = client_hop;
-		out->peer_hop = CONTAINER(record, const struct permission_flows, record)->peer->hop;
+		out->peer_hop =
+			TP_CONTAINER(record, const struct permission_flows, record)->peer->hop;
 		break;
 	case TP_FLOW_CHANNEL:
-		out->next_hop = CONTAINER(record, const struct channel_flows, to_peer)->peer->hop;
+		out->next_hop =
+			TP_CONTAINER(record, const struct channel_flows, to_peer)->peer->hop;
 		break;
 	case TP_FLOW_PEER:
 		out->next_hop = client_hop;
@@ -463,6 +478,17 @@ void flows_extend_relay(struct flows *flows, struct alloc_relay *relay)
 		keep_relay(relay->allocation->flows, relay, true);
 }
 
+static void revoke_all(struct flows *flows, const struct alloc_relay *relay)
+{
+	struct alloc_channel *c;
+	struct alloc_permission *p;
+
+	TAILQ_FOREACH(c, &relay->channels, link)
+		flows_revoke_channel(flows, c);
+	TAILQ_FOREACH(p, &relay->permissions, link)
+		flows_revoke_permission(flows, p);
+}
+
 void flows_close_relay(struct flows *flows, struct alloc_relay *relay)
 {
 	struct client_flows *client = relay->allocation->flows;
@@ -473,10 +499,7 @@ void flows_close_relay(struct flows *flows, struct alloc_relay *relay)
 	if (client)
 		tell_relay(client, relay, false);
 	/* Whoever ended it has ended these before, as a rule. */
-	for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next)
-		flows_revoke_channel(flows, c);
-	for (struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next)
-		flows_revoke_permission(flows, p);
+	revoke_all(flows, relay);
 	disown_port(flows, &relay->address);
 	if (client && --client->relays == 0)
 		end_client(client);
@@ -596,13 +619,16 @@ static void add_live(
 static void add_relay_traffic(const struct tp_table *table, const struct alloc_relay *relay,
 	struct alloc_traffic *sent, struct alloc_traffic *received)
 {
-	for (const struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next) {
+	const struct alloc_permission *p;
+	const struct alloc_channel *c;
+
+	TAILQ_FOREACH(p, &relay->permissions, link) {
 		const struct permission_flows *f = p->flows;
 
 		if (f)
 			add_live(table, &f->record, received);
 	}
-	for (const struct alloc_channel *c = relay->channels; c; c = c->by_peer.next) {
+	TAILQ_FOREACH(c, &relay->channels, link) {
 		const struct channel_flows *f = c->flows;
 
 		if (!f)
@@ -641,22 +667,15 @@ void flows_sweep(struct flows *flows, uint64_t now_ns)
 
 static void close_everything(struct flows *flows)
 {
-	struct peer *peer, *next;
+	struct client_flows *client;
 
-	HASH_ITER(hh, flows->peers, peer, next) {
-		struct permission_flows *permission = peer->permission;
-		struct channel_flows *channel, *after;
-
-		/* The peer goes with the last of them. */
-		for (channel = LIST_FIRST(&peer->channels); channel; channel = after) {
-			after = LIST_NEXT(channel, link);
-			flows_revoke_channel(flows, channel->to_peer.channel);
-		}
-		if (permission)
-			flows_revoke_permission(flows, permission->record.permission);
+	/* Whoever has flows has one of its client. */
+	while ((client = LIST_FIRST(&flows->clients))) {
+		for (int family = 0; family < ALLOC_RELAYS; family++)
+			if (client->record.client->relays[family])
+				revoke_all(flows, client->record.client->relays[family]);
+		end_client(client);
 	}
-	while (!LIST_EMPTY(&flows->clients))
-		end_client(LIST_FIRST(&flows->clients));
 }
 
 void flows_free(struct flows *flows)

@@ -68,10 +68,10 @@ void flows_revoke_channel(struct flows *flows, struct alloc_channel *channel);
 
 /*
  * The end of an adoption (tp_table_adopt()): what has not been granted or opened by now goes:
- * flows, ports, notes, next hops, local addresses. `allocations` (uthash head, by_id) are all there
+ * flows, ports, notes, next hops, local addresses. `allocations` (alloc_all()) are all there
  * are. Returns the number of flows that went; -ENOMEM.
  */
-int flows_settle(struct flows *flows, struct allocation *allocations, uint64_t now_ns);
+int flows_settle(struct flows *flows, const struct alloc_list *allocations, uint64_t now_ns);
 
 /* What the data plane has counted for the live flows of an allocation, added to *sent, *received.
  */
@@ -82,9 +82,9 @@ void flows_add_traffic(const struct flows *flows, const struct allocation *alloc
 void flows_sweep(struct flows *flows, uint64_t now_ns);
 
 /*
- * Compares `allocations` (uthash head, by_id) with the table, both ways: flows, port states, the
+ * Compares `allocations` (alloc_all()) with the table, both ways: flows, port states, the
  * count of missing flows. Returns the differences, each described by a call of `report` (which may
  * be NULL); 0 is the invariant.
  */
-uint32_t flows_audit(const struct flows *flows, struct allocation *allocations,
+uint32_t flows_audit(const struct flows *flows, const struct alloc_list *allocations,
 	void (*report)(void *arg, const char *text), void *arg);

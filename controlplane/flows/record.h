@@ -33,7 +33,7 @@ struct peer_key {
  * data depends on its permission, which may be gone for a while and come back.
  */
 struct peer {
-	UT_hash_handle hh;
+	struct tp_map_link by_key; /* in flows->peers */
 	struct peer_key key;
 	struct route_user user;
 	uint16_t hop;
@@ -71,7 +71,7 @@ _Static_assert(TP_LOCALS_MAX <= 32, "bits of flows.own");
 struct flows {
 	struct tp_table *table;
 	struct route *route;
-	struct peer *peers;
+	struct tp_map peers;
 	LIST_HEAD(client_list, client_flows) clients;
 	struct record_list missing;
 	bool limited; /* every allocation's flows name its policer */

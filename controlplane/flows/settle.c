@@ -23,11 +23,12 @@ static void mark(const struct flows *flows, struct ours *ours, const struct tp_a
 }
 
 static void mark_everything(
-	const struct flows *flows, struct allocation *allocations, struct ours *ours)
+	const struct flows *flows, const struct alloc_list *allocations, struct ours *ours)
 {
+	struct allocation *a;
 	for (size_t i = 0; i < flows->listeners_count; i++)
 		mark(flows, ours, &flows->listeners[i]);
-	for (struct allocation *a = allocations; a; a = a->by_id.next)
+	TAILQ_FOREACH(a, allocations, link)
 		for (int family = 0; family < ALLOC_RELAYS; family++)
 			if (a->relays[family])
 				mark(flows, ours, &a->relays[family]->address);
@@ -48,14 +49,15 @@ static void settle_relays(
 	}
 }
 
-static int settle_notes(struct flows *flows, struct allocation *allocations)
+static int settle_notes(struct flows *flows, const struct alloc_list *allocations)
 {
+	struct allocation *a;
 	uint32_t end = tp_table_kept_end(flows->table);
 	TP_AUTO_FREE uint8_t *used = calloc(end, 1);
 
 	if (!used)
 		return -ENOMEM;
-	for (struct allocation *a = allocations; a; a = a->by_id.next) {
+	TAILQ_FOREACH(a, allocations, link) {
 		const struct client_flows *client = a->flows;
 
 		if (!client || !client->number)
@@ -81,7 +83,7 @@ static void settle_local(struct flows *flows, const struct ours *ours, uint8_t l
 		tp_table_drop_local(flows->table, local);
 }
 
-int flows_settle(struct flows *flows, struct allocation *allocations, uint64_t now_ns)
+int flows_settle(struct flows *flows, const struct alloc_list *allocations, uint64_t now_ns)
 {
 	TP_AUTO_FREE struct ours *ours = calloc(TP_LOCALS_MAX, sizeof(*ours));
 	uint32_t dropped;

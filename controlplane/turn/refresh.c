@@ -33,11 +33,14 @@ static void end_relays(struct turn_server *s, struct turn_request *req, const bo
 /* What is granted ends with its relay at the latest: when that moves, so may the grants. */
 static void extend(struct turn_server *s, struct alloc_relay *relay, uint64_t ends_ns)
 {
+	struct alloc_permission *p;
+	struct alloc_channel *c;
+
 	alloc_extend_relay(relay, ends_ns);
 	s->effects.extend_relay(s->effects.context, relay);
-	for (struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next)
+	TAILQ_FOREACH(p, &relay->permissions, link)
 		s->effects.grant_permission(s->effects.context, p);
-	for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next)
+	TAILQ_FOREACH(c, &relay->channels, link)
 		s->effects.grant_channel(s->effects.context, c);
 }
 

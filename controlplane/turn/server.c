@@ -342,7 +342,7 @@ uint64_t turn_server_next(const struct turn_server *s)
 	return alloc_store_next(s->store);
 }
 
-struct allocation *turn_server_allocations(struct turn_server *s)
+const struct alloc_list *turn_server_allocations(const struct turn_server *s)
 {
 	return alloc_all(s->store);
 }
@@ -378,19 +378,24 @@ static void recheck_relay(struct turn_server *s, struct alloc_relay *relay)
 	struct alloc_channel *channel, *next_channel;
 	struct alloc_permission *permission, *next_permission;
 
-	HASH_ITER(by_peer, relay->channels, channel, next_channel)
+	for (channel = TAILQ_FIRST(&relay->channels); channel; channel = next_channel) {
+		next_channel = TAILQ_NEXT(channel, link);
 		if (turn_peer_check(s, relay, &channel->peer, false, 0) != STUN_OK)
 			alloc_delete_channel(channel);
-	HASH_ITER(by_ip, relay->permissions, permission, next_permission)
+	}
+	permission = TAILQ_FIRST(&relay->permissions);
+	for (; permission; permission = next_permission) {
+		next_permission = TAILQ_NEXT(permission, link);
 		if (turn_peer_check(s, relay, &permission->peer, false, 0) != STUN_OK)
 			alloc_delete_permission(permission);
+	}
 }
 
 void turn_server_recheck_policy(struct turn_server *s)
 {
-	struct allocation *a, *next;
+	const struct allocation *a;
 
-	HASH_ITER(by_id, alloc_all(s->store), a, next)
+	TAILQ_FOREACH(a, alloc_all(s->store), link)
 		for (int i = 0; i < ALLOC_RELAYS; i++)
 			if (a->relays[i])
 				recheck_relay(s, a->relays[i]);

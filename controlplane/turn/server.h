@@ -97,7 +97,8 @@ int turn_server_restore_channel(
 	struct turn_server *server, const struct turn_kept_grant *grant, uint64_t now_ns);
 
 /* Looking in from outside (control socket). */
-struct allocation *turn_server_allocations(struct turn_server *server); /* uthash head, by_id */
+const struct alloc_list *turn_server_allocations(
+	const struct turn_server *server); /* alloc_all() */
 struct allocation *turn_server_find(struct turn_server *server, uint32_t id);
 void turn_server_delete(struct turn_server *server, struct allocation *allocation);
 uint32_t turn_server_count(const struct turn_server *server);

@@ -180,11 +180,12 @@ static void op_raw(struct feed *feed, struct world *world, struct client *c)
 /* A relay of that client, if it has one. */
 static struct alloc_relay *relay_of(struct world *world, const struct client *c, uint8_t which)
 {
-	struct allocation *a = turn_server_allocations(world->server);
+	const struct allocation *a;
 
-	while (a && memcmp(&a->tuple, &c->tuple, sizeof(a->tuple)) != 0)
-		a = a->by_id.next;
-	return a ? a->relays[which % ALLOC_RELAYS] : NULL;
+	TAILQ_FOREACH(a, turn_server_allocations(world->server), link)
+		if (memcmp(&a->tuple, &c->tuple, sizeof(a->tuple)) == 0)
+			return a->relays[which % ALLOC_RELAYS];
+	return NULL;
 }
 
 static void op_peer(struct feed *feed, struct world *world, const struct client *c)

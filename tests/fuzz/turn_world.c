@@ -294,10 +294,11 @@ void world_end(struct world *w)
 
 static size_t check_relay(const struct world *w, const struct alloc_relay *relay)
 {
+	struct alloc_permission *p;
 	size_t permissions = 0;
 
 	MUST(relay->open && place_of(w, &relay->address) != SIZE_MAX);
-	for (struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next) {
+	TAILQ_FOREACH(p, &relay->permissions, link) {
 		MUST(p->relay == relay && p->peer.port == 0);
 		permissions++;
 	}
@@ -307,6 +308,7 @@ static size_t check_relay(const struct world *w, const struct alloc_relay *relay
 
 static void check_allocation(const struct world *w, const struct allocation *a)
 {
+	struct alloc_channel *c;
 	size_t permissions = 0, channels = 0;
 
 	struct alloc_traffic sent = {0}, received = {0};
@@ -320,8 +322,8 @@ static void check_allocation(const struct world *w, const struct allocation *a)
 		if (!relay)
 			continue;
 		permissions += check_relay(w, relay);
-		for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next) {
-			MUST(a->channels[c->number - 0x4000] == c);
+		TAILQ_FOREACH(c, &relay->channels, link) {
+			MUST(alloc_find_channel(a, c->number, 0) == c);
 			channels++;
 		}
 	}
@@ -333,8 +335,9 @@ static void check_allocation(const struct world *w, const struct allocation *a)
 void world_check(struct world *w)
 {
 	size_t count = 0, relays = 0, of_user[2] = {0};
+	struct allocation *a;
 
-	for (struct allocation *a = turn_server_allocations(w->server); a; a = a->by_id.next) {
+	TAILQ_FOREACH(a, turn_server_allocations(w->server), link) {
 		check_allocation(w, a);
 		count++;
 		of_user[a->identity->username_len == 3]++;

@@ -288,13 +288,15 @@ static void bind_channel(struct life *life, uint32_t id, int family, uint32_t n,
 
 static void extend(struct life *life, uint32_t id, int family, uint64_t seconds)
 {
+	struct alloc_permission *p;
+	struct alloc_channel *c;
 	struct alloc_relay *relay = relay_of(life, id, family);
 
 	alloc_extend_relay(relay, life->now_ns + seconds * SECOND);
 	flows_extend_relay(life->flows, relay);
-	for (struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next)
+	TAILQ_FOREACH(p, &relay->permissions, link)
 		flows_grant_permission(life->flows, p);
-	for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next)
+	TAILQ_FOREACH(c, &relay->channels, link)
 		flows_grant_channel(life->flows, c);
 }
 
@@ -423,12 +425,12 @@ static void binds(struct life *life)
 
 static void forbids(struct life *life)
 {
-	alloc_delete_permission(relay_of(life, 100, ALLOC_RELAY_V4)->permissions);
+	alloc_delete_permission(TAILQ_FIRST(&relay_of(life, 100, ALLOC_RELAY_V4)->permissions));
 }
 
 static void unbinds(struct life *life)
 {
-	alloc_delete_channel(relay_of(life, 100, ALLOC_RELAY_V4)->channels);
+	alloc_delete_channel(TAILQ_FIRST(&relay_of(life, 100, ALLOC_RELAY_V4)->channels));
 }
 
 static void refreshes(struct life *life)
@@ -811,8 +813,11 @@ static void test_grants_beyond_the_relay(void **state)
 	relay = relay_of(&second, 1, ALLOC_RELAY_V4);
 	assert_int_equal(relay->expires_ns, first.now_ns + 100 * SECOND);
 	assert_int_equal(
-		(relay->permissions->expires_ns - first.now_ns + SECOND / 2) / SECOND, 300);
-	assert_int_equal((relay->channels->expires_ns - first.now_ns + SECOND / 2) / SECOND, 600);
+		(TAILQ_FIRST(&relay->permissions)->expires_ns - first.now_ns + SECOND / 2) / SECOND,
+		300);
+	assert_int_equal(
+		(TAILQ_FIRST(&relay->channels)->expires_ns - first.now_ns + SECOND / 2) / SECOND,
+		600);
 	end(&second);
 	end(&first);
 }

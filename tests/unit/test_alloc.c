@@ -224,8 +224,8 @@ static void end_permission(void *context, struct alloc_permission *permission)
 
 static void end_relay(void *context, struct alloc_relay *relay)
 {
-	assert_null(relay->channels);
-	assert_null(relay->permissions);
+	assert_true(TAILQ_EMPTY(&relay->channels));
+	assert_true(TAILQ_EMPTY(&relay->permissions));
 	((struct ended *)context)->relays++;
 }
 

@@ -2,10 +2,12 @@
 #include "base/addr.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/map.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -71,6 +73,105 @@ static void test_siphash_vectors(void **state)
 }
 
 /* Whoever reads the log may hang; the relay goes on. */
+struct item {
+	struct tp_map_link link;
+	uint32_t key;
+	bool is_in;
+};
+
+enum { ITEMS = 20000 };
+
+static const struct item *find_item(const struct tp_map *map, uint32_t hash, uint32_t key)
+{
+	for (const struct tp_map_link *l = tp_map_first(map, hash); l; l = tp_map_next(l)) {
+		const struct item *item = TP_CONTAINER(l, struct item, link);
+
+		if (item->key == key)
+			return item;
+	}
+	return NULL;
+}
+
+static uint32_t longest_chain(const struct tp_map *map)
+{
+	uint32_t longest = 0;
+
+	for (uint32_t i = 0; i < map->used; i++) {
+		uint32_t n = 0;
+
+		for (const struct tp_map_link *l = map->buckets[i]; l; l = l->next)
+			n++;
+		longest = n > longest ? n : longest;
+	}
+	return longest;
+}
+
+static uint32_t hash_item(uint32_t key, uint32_t keys_per_hash)
+{
+	const struct tp_hash_key salt = {{1, 2}};
+	uint32_t group = key / keys_per_hash;
+
+	return (uint32_t)tp_siphash(&salt, &group, sizeof(group));
+}
+
+static void check_items(const struct tp_map *map, struct item *items, uint32_t keys_per_hash)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < ITEMS; i++) {
+		const struct item *found = find_item(map, hash_item(i, keys_per_hash), i);
+
+		assert_ptr_equal(found, items[i].is_in ? &items[i] : NULL);
+		count += items[i].is_in;
+	}
+	assert_int_equal(map->count, count);
+	/* Never much longer than chance would have it; never much more memory than needed. */
+	assert_true(longest_chain(map) <= 10 * keys_per_hash);
+	assert_true(map->used <= 2 * count + 1 && map->room <= 4 * map->used + 8);
+}
+
+static void toggle(struct tp_map *map, struct item *item, uint32_t hash)
+{
+	if (item->is_in)
+		tp_map_remove(map, &item->link);
+	else
+		assert_int_equal(tp_map_add(map, &item->link, hash), 0);
+	item->is_in = !item->is_in;
+}
+
+/* Fills up, changes at random, and drains: what was put in is found, and nothing else. */
+static void test_map(void **state)
+{
+	static const uint32_t per_hash[] = {1, 3};
+
+	for (size_t row = 0; row < 2; row++) {
+		struct item *items = calloc(ITEMS, sizeof(*items));
+		struct tp_map map = {0};
+
+		assert_non_null(items);
+		check_items(&map, items, per_hash[row]);
+		for (uint32_t i = 0; i < ITEMS; i++) {
+			items[i].key = i;
+			toggle(&map, &items[i], hash_item(i, per_hash[row]));
+		}
+		check_items(&map, items, per_hash[row]);
+		for (uint32_t i = 0; i < 3 * ITEMS; i++) {
+			uint32_t at = (i * UINT32_C(2654435761) >> 7) % ITEMS;
+
+			toggle(&map, &items[at], hash_item(at, per_hash[row]));
+		}
+		check_items(&map, items, per_hash[row]);
+		for (uint32_t i = 0; i < ITEMS; i++) {
+			if (items[i].is_in)
+				toggle(&map, &items[i], 0);
+			if (i % (ITEMS / 8) == 0)
+				check_items(&map, items, per_hash[row]);
+		}
+		assert_null(map.buckets);
+		free(items);
+	}
+}
+
 static void test_log_does_not_wait(void **state)
 {
 	int pipe_fds[2], kept = dup(STDERR_FILENO);
@@ -93,6 +194,7 @@ int main(void)
 		cmocka_unit_test(test_address_text),
 		cmocka_unit_test(test_mapped_is_not_v4),
 		cmocka_unit_test(test_siphash_vectors),
+		cmocka_unit_test(test_map),
 		cmocka_unit_test(test_log_does_not_wait),
 	};
 

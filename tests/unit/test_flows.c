@@ -303,7 +303,7 @@ static void test_contents(void **state)
 		bind_channel(&w, relay, 0x4001, &peer, 600);
 		check_channel(&w, &rows[i], relay, &peer);
 		/* The other order. */
-		alloc_delete_permission(relay->permissions);
+		alloc_delete_permission(TAILQ_FIRST(&relay->permissions));
 		check_channel(&w, &rows[i], relay, &peer);
 		permit(&w, relay, &peer, 300);
 		check_permission(&w, &rows[i], relay, &peer);
@@ -406,11 +406,14 @@ static uint32_t lifetime_of(const struct world *w, enum tp_flow_kind kind)
 
 static void extend(struct world *w, struct alloc_relay *relay, uint32_t lifetime_s)
 {
+	struct alloc_permission *p;
+	struct alloc_channel *c;
+
 	alloc_extend_relay(relay, w->now_ns + lifetime_s * SECOND);
 	flows_extend_relay(w->flows, relay);
-	for (struct alloc_permission *p = relay->permissions; p; p = p->by_ip.next)
+	TAILQ_FOREACH(p, &relay->permissions, link)
 		flows_grant_permission(w->flows, p);
-	for (struct alloc_channel *c = relay->channels; c; c = c->by_peer.next)
+	TAILQ_FOREACH(c, &relay->channels, link)
 		flows_grant_channel(w->flows, c);
 }
 
@@ -559,7 +562,7 @@ static void test_missing_and_back(void **state)
 
 	/* Refreshing counts nothing twice. */
 	slots = tp_table_unplaced(w.table);
-	flows_grant_channel(w.flows, late->channels);
+	flows_grant_channel(w.flows, TAILQ_FIRST(&late->channels));
 	flows_sweep(w.flows, w.now_ns);
 	assert_int_equal(tp_table_unplaced(w.table), slots);
 	assert_int_equal(audit(&w), 0);
@@ -768,14 +771,14 @@ static void spoil_count(struct world *w, uint32_t slot, const struct tp_flow_spe
 
 static void spoil_truth(struct world *w, uint32_t slot, const struct tp_flow_spec *spec)
 {
-	struct alloc_relay *relay = alloc_all(w->store)->relays[ALLOC_RELAY_V4];
+	struct alloc_relay *relay = TAILQ_FIRST(alloc_all(w->store))->relays[ALLOC_RELAY_V4];
 
-	relay->permissions->expires_ns -= 60 * SECOND;
+	TAILQ_FIRST(&relay->permissions)->expires_ns -= 60 * SECOND;
 }
 
 static void spoil_grant(struct world *w, uint32_t slot, const struct tp_flow_spec *spec)
 {
-	struct alloc_relay *relay = alloc_all(w->store)->relays[ALLOC_RELAY_V4];
+	struct alloc_relay *relay = TAILQ_FIRST(alloc_all(w->store))->relays[ALLOC_RELAY_V4];
 	struct alloc_permission *ungranted;
 	struct tp_addr other = addr("203.0.113.99", 0);
 

@@ -74,8 +74,8 @@ static void extend_relay(void *context, struct alloc_relay *relay)
 
 static void close_relay(void *context, struct alloc_relay *relay)
 {
-	assert_null(relay->channels);
-	assert_null(relay->permissions);
+	assert_true(TAILQ_EMPTY(&relay->channels));
+	assert_true(TAILQ_EMPTY(&relay->permissions));
 	((struct notebook *)context)->relays--;
 }
 
@@ -376,7 +376,7 @@ struct allocation *allocation_of(const struct client *c)
 {
 	struct allocation *a;
 
-	for (a = turn_server_allocations(w.server); a; a = a->by_id.next)
+	TAILQ_FOREACH(a, turn_server_allocations(w.server), link)
 		if (memcmp(&a->tuple, &c->tuple, sizeof(a->tuple)) == 0)
 			return a;
 	return NULL;

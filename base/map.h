@@ -1,0 +1,35 @@
+/*
+ * Hash tables of objects that carry the links of their chains themselves. The caller brings the
+ * hash, made with a key of its own where strangers choose what is hashed (threat R11), and
+ * compares. A table grows and shrinks by one bucket at a time (linear hashing, Litwin 1980), so
+ * that no single insertion waits for all that is there, and gives its memory back. One thread.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The object that a member at `pointer` is part of. */
+#define TP_CONTAINER(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+
+struct tp_map_link {
+	struct tp_map_link *next;
+	uint32_t hash;
+};
+
+/* All zero: empty. Holds memory only while something is in it. */
+struct tp_map {
+	struct tp_map_link **buckets;
+	uint32_t count;
+	uint32_t used; /* buckets */
+	uint32_t room; /* for so many */
+};
+
+/* -ENOMEM: nothing has changed. The link must not be in a table. */
+int tp_map_add(struct tp_map *map, struct tp_map_link *link, uint32_t hash);
+/* The link must be in this table. */
+void tp_map_remove(struct tp_map *map, struct tp_map_link *link);
+
+/* All links of that hash, which need not be of that key: for (l = first; l; l = next(l)). */
+struct tp_map_link *tp_map_first(const struct tp_map *map, uint32_t hash);
+struct tp_map_link *tp_map_next(const struct tp_map_link *link);
