@@ -14,7 +14,8 @@ import time
 import pytest
 
 from harness import *
-from harness import build_dir, die_with_parent
+import xdp_pass
+from harness import build_dir, die_with_parent, inside
 from rows import covers, table
 
 ENGINES = pytest.mark.engines("socket", "xdp")
@@ -71,9 +72,42 @@ def test_relays(server, lab, direction, allocations, size, family, backend):
     assert eventually(lambda: server.ctl("status")["allocations"] == 0)
 
 
+@pytest.fixture
+def bare(lab):
+    """The outer ends' interfaces are free for a program."""
+    for fd in lab.programs:
+        os.close(fd)
+    lab.programs = []
+    yield
+    for namespace in (lab.client, lab.peer):
+        with inside(namespace.name):
+            lab.programs.append(xdp_pass.attach("veth"))
+
+
+@ENGINES
+@table("direction, allocations, size, family", ("DP-26-1", "both", 50, 172, 4), ("DP-26-1", "both", 5, 1400, 6))
+def test_frames(bare, server, lab, direction, allocations, size, family):
+    """The same without a socket for each client."""
+    told = relay(lab, "--backend", "afxdp", "--locals", "3", "--peers", "2", "--direction", direction,
+                 "--allocations", str(allocations), "--size", str(size), "--rate", "1000", "--duration", "1",
+                 family=family)
+    for way in told["steps"][0]["directions"].values():
+        assert 950 <= way["offered"] <= 1001
+        assert_whole(way)
+    assert eventually(lambda: server.ctl("status")["allocations"] == 0)
+
+
+@pytest.mark.engines("socket")
+@covers("DP-26-1")
+def test_frames_need_an_interface(server, lab):
+    """Which has a program of somebody else here."""
+    done = bench(lab, "relay", "--backend", "afxdp")
+    assert done.returncode == 1 and "veth has an XDP program already" in done.stderr
+
+
 def assert_whole(way):
     assert way["relayed"] == way["offered"] and way["lost"] == 0
-    assert way["duplicated"] == way["reordered"] == way["too_late"] == way["foreign"] == 0
+    assert way["duplicated"] == way["reordered"] == way["too_late"] == way["foreign"] == way["unread"] == 0
     latency = way["latency_ns"]
     assert 0 < latency["50"] <= latency["99"] <= latency["100"] < 10**9
 

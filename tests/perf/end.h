@@ -29,6 +29,9 @@ struct end_ways {
 	void (*send)(struct end *end, const struct datagram *all, unsigned count);
 	/* At most END_BURST, valid until the next call; 0 after timeout_ms, or a signal. */
 	unsigned (*receive)(struct end *end, struct datagram out[END_BURST], int timeout_ms);
+	/* What came and was thrown away since it was opened, because it was not received in time.
+	 */
+	uint64_t (*unread)(struct end *end);
 	void (*close)(struct end *end);
 };
 
@@ -42,6 +45,12 @@ struct end {
  * one. */
 struct end *end_open_sockets(const struct end_settings *settings, bool gso);
 
+#ifdef HAVE_AFXDP
+/* Frames; the addresses are an interface's of this machine. Ports are known: 0 stands for one that
+ * is free, of peers. Needs root. */
+struct end *end_open_frames(const struct end_settings *settings);
+#endif
+
 static inline void end_send(struct end *end, const struct datagram *all, unsigned count)
 {
 	end->ways->send(end, all, count);
@@ -50,6 +59,11 @@ static inline void end_send(struct end *end, const struct datagram *all, unsigne
 static inline unsigned end_receive(struct end *end, struct datagram out[END_BURST], int timeout_ms)
 {
 	return end->ways->receive(end, out, timeout_ms);
+}
+
+static inline uint64_t end_unread(struct end *end)
+{
+	return end->ways->unread(end);
 }
 
 static inline void end_close(struct end *end)

@@ -3,6 +3,7 @@
 
 #include <err.h>
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <netinet/udp.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -146,6 +147,21 @@ static unsigned receive(struct end *end, struct datagram out[END_BURST], int tim
 	return count > 0 ? (unsigned)count : 0;
 }
 
+static uint64_t unread(struct end *end)
+{
+	const struct sockets *s = (const struct sockets *)end;
+	uint64_t total = 0;
+
+	for (uint32_t i = 0; i < end->count; i++) {
+		uint32_t info[SK_MEMINFO_VARS] = {0};
+		socklen_t len = sizeof(info);
+
+		if (getsockopt(s->fds[i], SOL_SOCKET, SO_MEMINFO, info, &len) == 0)
+			total += info[SK_MEMINFO_DROPS];
+	}
+	return total;
+}
+
 static void close_all(struct end *end)
 {
 	struct sockets *s = (struct sockets *)end;
@@ -208,7 +224,7 @@ static void open_number(struct sockets *s, const struct end_settings *settings, 
 
 struct end *end_open_sockets(const struct end_settings *settings, bool gso)
 {
-	static const struct end_ways ways = {send_all, receive, close_all};
+	static const struct end_ways ways = {send_all, receive, unread, close_all};
 	struct sockets *s = calloc(1, sizeof(*s));
 
 	if (!s)

@@ -33,9 +33,10 @@ void hops_end(struct hops *h)
 
 static void own_mac(const struct hops *h, uint32_t ifindex, uint8_t mac[FRAME_MAC_LEN])
 {
-	struct ifreq request = {0};
+	struct ifreq request = {.ifr_ifindex = (int)ifindex};
 
-	if (!if_indextoname(ifindex, request.ifr_name) ||
+	/* The socket knows which namespace is meant, the thread may be in another one. */
+	if (ioctl(h->probe, SIOCGIFNAME, &request) < 0 ||
 		ioctl(h->probe, SIOCGIFHWADDR, &request) < 0)
 		err(1, "interface %u", ifindex);
 	memcpy(mac, request.ifr_hwaddr.sa_data, FRAME_MAC_LEN);

@@ -68,6 +68,10 @@ static void let_open(uint64_t files)
 
 static struct end *open_end(const struct options *o, const struct end_settings *settings)
 {
+#ifdef HAVE_AFXDP
+	if (o->backend == BACKEND_AFXDP)
+		return end_open_frames(settings);
+#endif
 	return end_open_sockets(settings, o->backend == BACKEND_GSO);
 }
 
@@ -192,7 +196,8 @@ int main(int argc, char *argv[])
 	if (!clients || !o || !ends)
 		err(1, "start");
 	options_parse(argc, argv, o);
-	let_open((uint64_t)o->clients.allocations + o->peers.addresses);
+	if (o->backend != BACKEND_AFXDP)
+		let_open((uint64_t)o->clients.allocations + o->peers.addresses);
 	ends->peer = open_peers(o, &ends->peer_hops);
 	ends->client = open_clients(o, &ends->client_hops);
 	o->clients.peer_of = peer_of;

@@ -12,7 +12,12 @@
 #define WINDOW_MAX      65536
 #define DURATION_MAX_S  31536000
 #define FIRST_PORT      1024
-#define PASSWORD_ENV    "TURNPIKE_PASSWORD"
+#ifdef HAVE_AFXDP
+#define BACKENDS "sockets", "gso", "afxdp"
+#else
+#define BACKENDS "sockets", "gso"
+#endif
+#define PASSWORD_ENV "TURNPIKE_PASSWORD"
 
 static const char usage[] =
 	"usage: turnpike-bench relay    --server A:P --user U --peer A[:P] [OPTION...]\n"
@@ -35,12 +40,14 @@ static const char usage[] =
 	"  --local A[:P]      the clients' address, and their first port; default: as the machine's\n"
 	"                     routes say, and any port\n"
 	"  --locals N         there are N of them, from A upwards, with the same ports each\n"
-	"  --allocations N    default 1, up to 1000000; each is a socket\n"
+	"  --allocations N    default 1, up to 1000000; each is a socket, but for afxdp\n"
 	"  --window N         that many being made at a time; default 64\n"
 	"  --lifetime S       of allocations, as asked for; default 600, for pcap 3600\n"
 	"  --renew S          renew allocations, channels and permissions so often; default 240\n"
 	"  --backend B        sockets: sendmmsg, the default\n"
 	"                     gso: likewise, packets in a row go to the kernel as one (UDP_SEGMENT)\n"
+	"                     afxdp: frames, for any number of clients (needs root and --local; the\n"
+	"                     clients' interface is not the peer's)\n"
 	"  --client-netns N   the clients are in this network namespace (needs root)\n"
 	"  --peer-netns N     the peer is in this one (needs root)\n"
 	"  --pid PID          also report what this process costs\n"
@@ -305,7 +312,7 @@ static void read_option(int option, char *text, struct options *o)
 {
 	switch (option) {
 	case BACKEND:
-		o->backend = (enum backend)WORD("backend", text, "sockets", "gso");
+		o->backend = (enum backend)WORD("backend", text, BACKENDS);
 		break;
 	case CLIENT_NETNS:
 		o->client_netns = text;
@@ -380,11 +387,17 @@ static void check_steps(struct options *o, struct lists *l)
 	make_steps(o, l);
 }
 
+/* Who writes frames itself has to know from where. */
+static bool needs_local(const struct options *o)
+{
+	return o->command == BENCH_PCAP || o->backend == BACKEND_AFXDP;
+}
+
 static void check_ranges(struct options *o)
 {
 	uint32_t count = o->clients.allocations, addresses = o->locals.addresses;
 
-	if ((addresses > 1 || o->command == BENCH_PCAP) && !o->locals.first.port)
+	if ((addresses > 1 || needs_local(o)) && !o->locals.first.port)
 		o->locals.first.port = FIRST_PORT;
 	o->locals.ports = (count + addresses - 1) / addresses;
 	if (!o->locals.first.port)
@@ -422,7 +435,7 @@ static void check(struct options *o, struct lists *l)
 		errx(2, "--peer: must be of the server's family, as the relayed addresses are");
 	if (!o->locals.first.family && o->locals.addresses > 1)
 		errx(2, "--locals: --local says which is the first");
-	if (!o->locals.first.family && o->command == BENCH_PCAP)
+	if (!o->locals.first.family && needs_local(o))
 		errx(2, "--local is needed, for the frames");
 	if (!o->locals.first.family)
 		o->locals.first =

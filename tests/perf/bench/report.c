@@ -41,6 +41,9 @@ static void print_way(const char *name, const struct way *w)
 		(unsigned long long)w->duplicated, (unsigned long long)w->reordered,
 		(unsigned long long)w->too_late);
 	print_latencies(w->latencies);
+	if (w->unread)
+		printf("      %llu of the lost came back, and were not read in time\n",
+			(unsigned long long)w->unread);
 }
 
 static void print_heading(const struct options *o, const struct step *step)
@@ -87,11 +90,12 @@ void report_end(const struct report *r)
 static void print_way_json(const char *name, const struct way *w)
 {
 	printf("\"%s\": {\"offered\": %llu, \"relayed\": %llu, \"lost\": %llu, \"duplicated\": %llu, "
-	       "\"reordered\": %llu, \"too_late\": %llu, \"foreign\": %llu, \"seconds\": %.6f, \"latency_ns\": ",
+	       "\"reordered\": %llu, \"too_late\": %llu, \"foreign\": %llu, \"unread\": %llu, \"seconds\": %.6f, \"latency_ns\": ",
 		name, (unsigned long long)w->offered, (unsigned long long)w->relayed,
 		(unsigned long long)(w->offered - w->relayed), (unsigned long long)w->duplicated,
 		(unsigned long long)w->reordered, (unsigned long long)w->too_late,
-		(unsigned long long)w->foreign, (double)w->sent_ns / 1e9);
+		(unsigned long long)w->foreign, (unsigned long long)w->unread,
+		(double)w->sent_ns / 1e9);
 	percentiles_print(stdout, w->latencies);
 	putchar('}');
 }

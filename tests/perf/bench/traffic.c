@@ -25,7 +25,7 @@ struct sender {
 	uint64_t *numbers; /* by flow: of the next packet */
 	pthread_t thread;
 	_Atomic uint64_t offered;
-	uint64_t sent_ns;
+	uint64_t sent_ns, unread_before;
 	atomic_bool is_done;
 };
 
@@ -157,6 +157,7 @@ static void begin_sender(struct sender *s, const struct traffic *t, enum directi
 	s->end = direction == DIRECTION_UP ? settings->client_end : settings->peer_end;
 	s->run = t->run;
 	s->start_ns = start_ns;
+	s->unread_before = end_unread(t->receivers[direction].end);
 	s->numbers = calloc(step->active, sizeof(*s->numbers));
 	s->books = (struct books){
 		.run = t->run,
@@ -206,7 +207,7 @@ static void write_down(const struct sender *s, struct way *way)
 	const struct books *b = &s->books;
 
 	*way = (struct way){true, s->offered, s->sent_ns, b->relayed, b->reordered, b->duplicated,
-		b->too_late, b->foreign, {0}};
+		b->too_late, b->foreign, 0, {0}};
 	memcpy(way->latencies, b->latencies, sizeof(way->latencies));
 }
 
@@ -215,6 +216,8 @@ static void end_sender(struct traffic *t, struct sender *s, struct outcome *out)
 	pthread_join(s->thread, NULL);
 	set_books(&t->receivers[s->direction], NULL);
 	write_down(s, &out->ways[s->direction]);
+	out->ways[s->direction].unread =
+		end_unread(t->receivers[s->direction].end) - s->unread_before;
 	schedule_end(&s->schedule);
 	free(s->numbers);
 	free(s->books.trackers);

@@ -21,6 +21,7 @@ struct way {
 	bool is_used;
 	uint64_t offered, sent_ns;
 	uint64_t relayed, reordered, duplicated, too_late, foreign;
+	uint64_t unread; /* lost, but by the receiving end, which was too slow */
 	uint64_t latencies[HISTOGRAM_SLOTS];
 };
 
