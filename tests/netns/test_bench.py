@@ -63,6 +63,7 @@ def test_relays(server, lab, direction, allocations, size, family, backend):
     told = relay(lab, "--direction", direction, "--allocations", str(allocations), "--size",
                  str(size), "--rate", "500", "--duration", "0.5", "--backend", backend, family=family)
     assert (told["size"], told["allocations"], told["lost_allocations"]) == (size, allocations, 0)
+    assert told["making"]["per_second"] > 10 and told["making"]["request_ns"]["50"] > 1000
     step, = told["steps"]
     assert (step["rate"], step["active"], step["interrupted"]) == (500, allocations, False)
     assert set(step["directions"]) == ({"up", "down"} if direction == "both" else {direction})

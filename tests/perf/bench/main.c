@@ -4,7 +4,6 @@
 #include "process.h"
 #include "progress.h"
 #include "relay.h"
-#include "report.h"
 
 #include "base/clock.h"
 
@@ -182,7 +181,7 @@ static int perform(const struct options *o, struct clients *clients, struct ends
 	case BENCH_PCAP:
 		return capture(o, clients, ends);
 	default:
-		return relay(o, clients, ends->client, ends->peer, &stop);
+		return relay(o, &making, clients, ends->client, ends->peer, &stop);
 	}
 }
 

@@ -2,7 +2,6 @@
 
 #include "process.h"
 #include "progress.h"
-#include "report.h"
 
 #include "base/clock.h"
 
@@ -130,11 +129,11 @@ static int exit_code(const struct run *r, uint64_t highest)
 	return 0;
 }
 
-int relay(const struct options *o, struct clients *clients, struct end *client_end,
-	struct end *peer_end, const atomic_bool *stop)
+int relay(const struct options *o, const struct making *making, struct clients *clients,
+	struct end *client_end, struct end *peer_end, const atomic_bool *stop)
 {
 	struct run r = {.options = o, .outcomes = calloc(STEPS_MAX, sizeof(*r.outcomes))};
-	struct report report = {.options = o, .outcomes = r.outcomes};
+	struct report report = {.options = o, .making = making, .outcomes = r.outcomes};
 	int code;
 
 	if (!r.outcomes)

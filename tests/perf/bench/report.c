@@ -124,11 +124,23 @@ static void print_step_json(const struct options *o, const struct outcome *outco
 	putchar('}');
 }
 
+static void print_making_json(const struct options *o, const struct making *m)
+{
+	printf("\"seconds\": %.6f, \"per_second\": %.1f, \"request_ns\": ", m->seconds,
+		per(m->count, m->seconds));
+	percentiles_print(stdout, m->answers);
+	if (o->pid)
+		printf(", \"cpu_ns_per_allocation\": %.0f, \"bytes_per_allocation\": %.0f",
+			per(m->cpu_ns, m->count), per(m->rss, m->count));
+}
+
 void report_json(const struct report *r)
 {
 	const struct options *o = r->options;
 
-	printf("{\"allocations\": %u, ", o->clients.allocations);
+	printf("{\"allocations\": %u, \"making\": {", o->clients.allocations);
+	print_making_json(o, r->making);
+	printf("}, ");
 	if (o->mix == MIX_RTP)
 		printf("\"mix\": \"rtp\", \"steps\": [");
 	else
@@ -155,11 +167,7 @@ void report_making(const struct options *o, const struct making *m)
 				(int)o->pid, per(m->cpu_ns, m->count) / 1e3, per(m->rss, m->count));
 		return;
 	}
-	printf("{\"allocations\": %u, \"seconds\": %.6f, \"per_second\": %.1f, \"request_ns\": ",
-		m->count, m->seconds, per(m->count, m->seconds));
-	percentiles_print(stdout, m->answers);
-	if (o->pid)
-		printf(", \"cpu_ns_per_allocation\": %.0f, \"bytes_per_allocation\": %.0f",
-			per(m->cpu_ns, m->count), per(m->rss, m->count));
+	printf("{\"allocations\": %u, ", m->count);
+	print_making_json(o, m);
 	puts("}");
 }

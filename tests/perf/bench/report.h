@@ -5,8 +5,16 @@
 
 #include <stdio.h>
 
+struct making {
+	unsigned count; /* of allocations */
+	double seconds;
+	const uint64_t *answers; /* ns, HISTOGRAM_SLOTS */
+	double cpu_ns, rss;      /* of the watched process, what was added */
+};
+
 struct report {
 	const struct options *options;
+	const struct making *making;
 	const struct outcome *outcomes;
 	unsigned count;
 	uint64_t highest; /* of a search; 0: even the lowest rate lost too much */
@@ -21,10 +29,4 @@ void report_step(const struct options *o, const struct outcome *outcome);
 void report_end(const struct report *report);
 void report_json(const struct report *report);
 
-struct making {
-	unsigned count; /* of allocations */
-	double seconds;
-	const uint64_t *answers; /* ns, HISTOGRAM_SLOTS */
-	double cpu_ns, rss;      /* of the watched process, what was added */
-};
 void report_making(const struct options *o, const struct making *making);
