@@ -37,6 +37,12 @@ struct alloc_traffic {
 	uint64_t bytes;
 };
 
+/*
+ * Words of the data plane's side of an object, which lie in it: controlplane/flows. Nobody else
+ * writes them; the first one tells whether there is anything.
+ */
+enum { ALLOC_PERMISSION_ROOM = 3, ALLOC_CHANNEL_ROOM = 5, ALLOC_ROOM = 9 };
+
 /* RFC 8656, 9: one peer address of one relay; its port is 0. */
 struct alloc_permission {
 	struct tp_map_link by_ip;           /* in the store */
@@ -45,7 +51,7 @@ struct alloc_permission {
 	struct alloc_relay *relay;
 	struct timer timer;
 	uint64_t expires_ns;
-	void *flows; /* the data plane's side of it: controlplane/flows */
+	uint64_t flows[ALLOC_PERMISSION_ROOM];
 };
 
 /* RFC 8656, 12: a number and a peer address of one relay. */
@@ -57,7 +63,7 @@ struct alloc_channel {
 	struct alloc_relay *relay;
 	struct timer timer;
 	uint64_t expires_ns;
-	void *flows;
+	uint64_t flows[ALLOC_CHANNEL_ROOM];
 };
 
 /* A relayed transport address. A dual allocation (RFC 8656, 7.2) has two, each with its own life.
@@ -102,7 +108,7 @@ struct allocation {
 	uint8_t token[8];                          /* RESERVATION-TOKEN given out, if has_token */
 	bool has_token;
 	struct alloc_traffic sent, received; /* slow path, and flows that have ended */
-	void *flows;                         /* the data plane's side of the 5-tuple */
+	uint64_t flows[ALLOC_ROOM];
 
 	/* RFC 8656, 7.2: the family that a dual Allocate did not get, and why; 0 = none. */
 	uint8_t missing_family; /* enum tp_family */

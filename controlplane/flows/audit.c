@@ -65,7 +65,7 @@ static void expect_record(struct check *check, const struct record *record,
 
 static void expect_permission(struct check *check, const struct alloc_permission *permission)
 {
-	const struct permission_flows *f = permission->flows;
+	const struct permission_flows *f = flows_of_permission(permission);
 	struct tp_flow_spec spec;
 
 	spec_of_permission(check->flows->table, permission, &spec);
@@ -77,7 +77,7 @@ static void expect_permission(struct check *check, const struct alloc_permission
 
 static void expect_channel(struct check *check, const struct alloc_channel *channel)
 {
-	const struct channel_flows *f = channel->flows;
+	const struct channel_flows *f = flows_of_channel(channel);
 	const struct tp_table *table = check->flows->table;
 	struct tp_flow_spec to_peer, to_client;
 
@@ -118,7 +118,7 @@ static bool has_same_relays(const struct tp_kept_allocation *a, const struct tp_
 
 static void expect_note(struct check *check, const struct allocation *allocation)
 {
-	const struct client_flows *f = allocation->flows;
+	const struct client_flows *f = flows_of_client(allocation);
 	struct tp_kept_allocation want, is = {0};
 
 	if (!f || !f->number)
@@ -126,13 +126,13 @@ static void expect_note(struct check *check, const struct allocation *allocation
 	check->notes++;
 	spec_to_keep(allocation, &want);
 	/* Of a restored allocation's name there may be less or, once it was proved, more. */
-	if (tp_table_kept(check->flows->table, f->number->number, &is) < 0 || is.id != want.id ||
+	if (tp_table_kept(check->flows->table, f->number, &is) < 0 || is.id != want.id ||
 		is.transport != want.transport || is.quota != want.quota ||
 		!tp_addr_equal(&is.client, &want.client) ||
 		!tp_addr_equal(&is.server, &want.server) ||
 		memcmp(is.owner, want.owner, sizeof(is.owner)) != 0 || !has_same_relays(&is, &want))
 		differ(check, "allocation %u: its note (%u) says something else", allocation->id,
-			f->number->number);
+			f->number);
 }
 
 static void count_notes(struct check *check)
@@ -149,7 +149,7 @@ static void count_notes(struct check *check)
 
 static void expect_client(struct check *check, const struct allocation *allocation)
 {
-	const struct client_flows *f = allocation->flows;
+	const struct client_flows *f = flows_of_client(allocation);
 	struct tp_flow_spec spec;
 
 	spec_of_client(check->flows->table, allocation, &spec);

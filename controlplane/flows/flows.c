@@ -29,10 +29,10 @@ int flows_new(struct tp_table *table, struct route *route, struct flows **out)
 	flows->route = route;
 	TAILQ_INIT(&flows->missing);
 	LIST_INIT(&flows->clients);
-	policers_init(
-		&flows->policers, tp_table_memory(table)->shape.regions[TP_REGION_POLICERS].count);
 	flows->missing_by_port = calloc(TP_LOCALS_MAX, sizeof(*flows->missing_by_port));
-	if (!flows->missing_by_port) {
+	if (!flows->missing_by_port ||
+		policers_init(&flows->policers,
+			tp_table_memory(table)->shape.regions[TP_REGION_POLICERS].count) < 0) {
 		flows_free(flows);
 		return -ENOMEM;
 	}
@@ -48,15 +48,14 @@ void flows_set_bandwidth(struct flows *flows, uint64_t bits_per_s)
 
 static uint32_t policer_of(const struct client_flows *client)
 {
-	bool limited = client && client->number && client->record.flows->limited;
-
-	return limited ? client->number->number : 0;
+	return client && client->flows->limited ? client->number : 0;
 }
 
 bool flows_police(const struct flows *flows, const struct allocation *allocation,
 	enum tp_direction direction, uint64_t now_ns, uint32_t len)
 {
-	return tp_table_police(flows->table, policer_of(allocation->flows), direction, now_ns, len);
+	return tp_table_police(
+		flows->table, policer_of(flows_of_client(allocation)), direction, now_ns, len);
 }
 
 static int own_port(struct flows *flows, const struct tp_addr *address, enum tp_port_state state)
@@ -110,47 +109,53 @@ bool flows_has_listener(const struct flows *flows, const struct tp_addr *listene
 	return false;
 }
 
-static void set_next_hop(const struct record *record, uint16_t next_hop)
+static void set_next_hop(struct tp_table *table, const struct record *record, uint16_t next_hop)
 {
 	if (record->slot != RECORD_NO_SLOT)
-		tp_table_set_next_hop(record->flows->table, record->slot, next_hop);
+		tp_table_set_next_hop(table, record->slot, next_hop);
 }
 
 static void on_peer_hop(struct route_user *user, uint16_t next_hop)
 {
-	struct peer *peer = TP_CONTAINER(user, struct peer, user);
-	const struct channel_flows *channel;
+	const struct peer *peer = TP_CONTAINER(user, struct peer, user);
+	struct tp_table *table = flows_of_client(peer->key.relay->allocation)->flows->table;
 	const struct record *permission = peer->permission ? &peer->permission->record : NULL;
+	const struct channel_flows *channel;
 
-	peer->hop = next_hop;
 	if (permission && permission->slot != RECORD_NO_SLOT)
-		tp_table_set_peer_hop(permission->flows->table, permission->slot, next_hop);
+		tp_table_set_peer_hop(table, permission->slot, next_hop);
 	LIST_FOREACH(channel, &peer->channels, link) {
-		set_next_hop(&channel->to_peer, next_hop);
+		set_next_hop(table, &channel->to_peer, next_hop);
 	}
+}
+
+static void set_relay_hop(
+	struct tp_table *table, const struct alloc_relay *relay, uint16_t next_hop)
+{
+	const struct alloc_permission *p;
+	const struct alloc_channel *c;
+
+	TAILQ_FOREACH(p, &relay->permissions, link)
+		if (flows_of_permission(p))
+			set_next_hop(table, &flows_of_permission(p)->record, next_hop);
+	TAILQ_FOREACH(c, &relay->channels, link)
+		if (flows_of_channel(c))
+			set_next_hop(table, &flows_of_channel(c)->to_client, next_hop);
+}
+
+static struct allocation *allocation_of(const struct client_flows *client)
+{
+	return TP_CONTAINER(client, struct allocation, flows);
 }
 
 static void on_client_hop(struct route_user *user, uint16_t next_hop)
 {
-	struct alloc_permission *p;
-	struct alloc_channel *c;
-	struct client_flows *client = TP_CONTAINER(user, struct client_flows, user);
+	const struct client_flows *client = TP_CONTAINER(user, struct client_flows, user);
+	const struct allocation *allocation = allocation_of(client);
 
-	client->hop = next_hop;
-	for (int family = 0; family < ALLOC_RELAYS; family++) {
-		const struct alloc_relay *relay = client->record.client->relays[family];
-
-		if (!relay)
-			continue;
-		TAILQ_FOREACH(p, &relay->permissions, link)
-			if (p->flows)
-				set_next_hop(
-					&((struct permission_flows *)p->flows)->record, next_hop);
-		TAILQ_FOREACH(c, &relay->channels, link)
-			if (c->flows)
-				set_next_hop(
-					&((struct channel_flows *)c->flows)->to_client, next_hop);
-	}
+	for (int family = 0; family < ALLOC_RELAYS; family++)
+		if (allocation->relays[family])
+			set_relay_hop(client->flows->table, allocation->relays[family], next_hop);
 }
 
 /* Both ways are shared: the client's by all of its flows, a peer's by permission and channels. */
@@ -158,14 +163,13 @@ static void follow(struct flows *flows, struct peer *peer, const struct tp_addr 
 {
 	const struct alloc_relay *relay = peer->key.relay;
 	const struct alloc_tuple *tuple = &relay->allocation->tuple;
-	struct client_flows *client = relay->allocation->flows;
+	struct client_flows *client = flows_of_client(relay->allocation);
 
-	if (client && !client->user.destination)
-		client->hop =
-			route_follow(flows->route, &client->user, &tuple->client, &tuple->server);
+	if (!client->user.destination)
+		route_follow(flows->route, &client->user, &tuple->client, &tuple->server);
 	peer->user.changed = on_peer_hop;
 	if (!alloc_is_hairpin(relay, ip))
-		peer->hop = route_follow(flows->route, &peer->user, ip, &relay->address);
+		route_follow(flows->route, &peer->user, ip, &relay->address);
 }
 
 static struct peer *find_peer(const struct flows *flows, const struct peer_key *key, uint32_t hash)
@@ -216,41 +220,59 @@ static void drop_peer_if_unused(struct flows *flows, struct peer *peer)
 	free(peer);
 }
 
-static const struct alloc_permission *permission_of(const struct record *to_client)
+static const struct alloc_permission *permission_of(const struct permission_flows *f)
 {
-	const struct channel_flows *channel =
-		TP_CONTAINER(to_client, struct channel_flows, to_client);
+	return TP_CONTAINER(f, struct alloc_permission, flows);
+}
 
-	return channel->peer->permission ? channel->peer->permission->record.permission : NULL;
+static const struct permission_flows *permission_flows_of(const struct record *record)
+{
+	return TP_CONTAINER(record, const struct permission_flows, record);
+}
+
+static const struct channel_flows *channel_flows_of(const struct record *record)
+{
+	return record->kind == TP_FLOW_PEER
+		       ? TP_CONTAINER(record, const struct channel_flows, to_client)
+		       : TP_CONTAINER(record, const struct channel_flows, to_peer);
+}
+
+static const struct alloc_channel *channel_of(const struct channel_flows *f)
+{
+	return TP_CONTAINER(f, struct alloc_channel, flows);
+}
+
+/* NULL: of a client, whose packets come to a listener. */
+static const struct alloc_relay *relay_of(const struct record *record)
+{
+	if (record->kind == TP_FLOW_CLIENT)
+		return NULL;
+	return record->kind == TP_FLOW_PERMISSION
+		       ? permission_of(permission_flows_of(record))->relay
+		       : channel_of(channel_flows_of(record))->relay;
 }
 
 static const struct client_flows *client_of(const struct record *record)
 {
-	switch (record->kind) {
-	case TP_FLOW_CLIENT:
-		return TP_CONTAINER(record, const struct client_flows, record);
-	case TP_FLOW_PERMISSION:
-		return record->permission->relay->allocation->flows;
-	default:
-		return record->channel->relay->allocation->flows;
-	}
+	const struct alloc_relay *relay = relay_of(record);
+
+	return relay ? flows_of_client(relay->allocation)
+		     : TP_CONTAINER(record, const struct client_flows, record);
 }
 
 void record_complete(const struct record *record, struct tp_flow_spec *out)
 {
 	const struct client_flows *client = client_of(record);
-	uint16_t client_hop = client ? client->hop : TP_NO_NEXT_HOP_YET;
+	uint16_t client_hop = route_next_hop(&client->user);
 
 	out->policer = policer_of(client);
 	switch (record->kind) {
 	case TP_FLOW_PERMISSION:
 		out->next_hop = client_hop;
-		out->peer_hop =
-			TP_CONTAINER(record, const struct permission_flows, record)->peer->hop;
+		out->peer_hop = route_next_hop(&permission_flows_of(record)->peer->user);
 		break;
 	case TP_FLOW_CHANNEL:
-		out->next_hop =
-			TP_CONTAINER(record, const struct channel_flows, to_peer)->peer->hop;
+		out->next_hop = route_next_hop(&channel_flows_of(record)->peer->user);
 		break;
 	case TP_FLOW_PEER:
 		out->next_hop = client_hop;
@@ -260,52 +282,82 @@ void record_complete(const struct record *record, struct tp_flow_spec *out)
 	}
 }
 
-static void describe(const struct record *record, struct tp_flow_spec *out)
+static void describe(
+	const struct tp_table *table, const struct record *record, struct tp_flow_spec *out)
 {
-	const struct tp_table *table = record->flows->table;
+	const struct channel_flows *channel = channel_flows_of(record);
 
 	switch (record->kind) {
 	case TP_FLOW_PERMISSION:
-		spec_of_permission(table, record->permission, out);
+		spec_of_permission(table, permission_of(permission_flows_of(record)), out);
 		break;
 	case TP_FLOW_CLIENT:
-		spec_of_client(table, record->client, out);
+		spec_of_client(table, allocation_of(client_of(record)), out);
 		break;
 	case TP_FLOW_CHANNEL:
-		spec_to_peer(table, record->channel, out);
+		spec_to_peer(table, channel_of(channel), out);
 		break;
 	default:
-		spec_to_client(table, record->channel, permission_of(record), out);
+		spec_to_client(table, channel_of(channel),
+			channel->peer->permission ? permission_of(channel->peer->permission) : NULL,
+			out);
 		break;
 	}
 	record_complete(record, out);
 }
 
-/* NULL: of a client, whose packets come to a listener. */
-static const struct alloc_relay *relay_of(const struct record *record)
+static uint32_t hash_record(const struct record *record)
 {
-	if (record->kind == TP_FLOW_CLIENT)
-		return NULL;
-	return record->kind == TP_FLOW_PERMISSION ? record->permission->relay
-						  : record->channel->relay;
+	uintptr_t address = (uintptr_t)record;
+
+	return (uint32_t)tp_siphash(&alloc_hash_key, &address, sizeof(address));
+}
+
+/* Out of memory: then it is tried again when it is refreshed, and not before. */
+static void list_missing(struct flows *flows, struct record *record)
+{
+	struct missing *missing = calloc(1, sizeof(*missing));
+
+	if (!missing)
+		return;
+	missing->record = record;
+	if (tp_map_add(&flows->missing_by_record, &missing->by_record, hash_record(record)) < 0) {
+		free(missing);
+		return;
+	}
+	TAILQ_INSERT_TAIL(&flows->missing, missing, link);
+}
+
+static void unlist_missing(struct flows *flows, const struct record *record)
+{
+	struct tp_map_link *link = tp_map_first(&flows->missing_by_record, hash_record(record));
+	struct missing *missing;
+
+	while (link && TP_CONTAINER(link, struct missing, by_record)->record != record)
+		link = tp_map_next(link);
+	if (!link)
+		return;
+	missing = TP_CONTAINER(link, struct missing, by_record);
+	tp_map_remove(&flows->missing_by_record, link);
+	TAILQ_REMOVE(&flows->missing, missing, link);
+	free(missing);
 }
 
 /*
  * A relay port with a missing flow is served by the sockets as a whole; at listeners the table's
  * count of missing flows has the same effect.
  */
-static void set_missing(struct record *record, bool missing)
+static void set_missing(struct flows *flows, struct record *record, bool missing)
 {
-	struct flows *flows = record->flows;
 	const struct alloc_relay *relay = relay_of(record);
 	uint32_t *count;
 	uint8_t local;
 
 	record->is_missing = missing;
 	if (missing)
-		TAILQ_INSERT_TAIL(&flows->missing, record, missing);
+		list_missing(flows, record);
 	else
-		TAILQ_REMOVE(&flows->missing, record, missing);
+		unlist_missing(flows, record);
 	if (!relay || tp_table_find_local(flows->table, &relay->address, &local) < 0)
 		return;
 	count = &flows->missing_by_port[local][relay->address.port];
@@ -315,13 +367,13 @@ static void set_missing(struct record *record, bool missing)
 			missing ? TP_PORT_SLOW : TP_PORT_RELAY);
 }
 
-static void place(struct record *record)
+static void place(struct flows *flows, struct record *record)
 {
-	struct tp_table *table = record->flows->table;
+	struct tp_table *table = flows->table;
 	struct tp_flow_spec spec;
 	int err;
 
-	describe(record, &spec);
+	describe(table, record, &spec);
 	err = tp_table_publish(table, &spec, &record->slot);
 	if (err && err != -ENOSPC) {
 		if (tp_log_allowed(&log_limit))
@@ -333,33 +385,32 @@ static void place(struct record *record)
 	if (record->is_missing)
 		tp_table_forget_unplaced(table);
 	if (record->is_missing != (err == -ENOSPC))
-		set_missing(record, err == -ENOSPC);
+		set_missing(flows, record, err == -ENOSPC);
 }
 
 /* Brings the flow in step with the object; places it where that has not happened yet. */
-static void refresh(struct record *record)
+static void refresh(struct flows *flows, struct record *record)
 {
 	struct tp_flow_spec spec;
 
 	if (record->slot == RECORD_NO_SLOT) {
-		place(record);
+		place(flows, record);
 		return;
 	}
-	describe(record, &spec);
-	tp_table_set_granted(record->flows->table, record->slot, spec.granted_ns);
-	tp_table_set_expiry(record->flows->table, record->slot, spec.expires_ns);
+	describe(flows->table, record, &spec);
+	tp_table_set_granted(flows->table, record->slot, spec.granted_ns);
+	tp_table_set_expiry(flows->table, record->slot, spec.expires_ns);
 }
 
-static struct tp_flow_counters withdraw(struct record *record)
+static struct tp_flow_counters withdraw(struct flows *flows, struct record *record)
 {
-	struct flows *flows = record->flows;
 	struct tp_flow_counters last = {0};
 
 	if (record->slot != RECORD_NO_SLOT)
 		last = tp_table_retire(flows->table, record->slot, tp_clock_now_ns());
 	if (record->is_missing) {
 		tp_table_forget_unplaced(flows->table);
-		set_missing(record, false);
+		set_missing(flows, record, false);
 	}
 	return last;
 }
@@ -370,19 +421,15 @@ static void add_counters(struct alloc_traffic *sum, struct tp_flow_counters coun
 	sum->bytes += counted.bytes;
 }
 
-static void init_record(struct record *record, struct flows *flows, enum tp_flow_kind kind)
+static struct record new_record(enum tp_flow_kind kind)
 {
-	*record = (struct record){
-		.flows = flows,
-		.kind = (uint8_t)kind,
-		.slot = RECORD_NO_SLOT,
-	};
+	return (struct record){.kind = (uint8_t)kind, .slot = RECORD_NO_SLOT};
 }
 
 static void tell_relay(const struct client_flows *f, const struct alloc_relay *relay, bool open)
 {
 	unsigned int family = relay->address.family == TP_IPV4 ? TP_RELAY_V4 : TP_RELAY_V6;
-	struct tp_table *table = f->record.flows->table;
+	struct tp_table *table = f->flows->table;
 	struct tp_relay_ref none = {.word = 0};
 
 	if (f->record.slot != RECORD_NO_SLOT)
@@ -396,7 +443,7 @@ static void keep_relay(const struct client_flows *f, const struct alloc_relay *r
 	unsigned int family = relay->address.family == TP_IPV4 ? TP_RELAY_V4 : TP_RELAY_V6;
 
 	if (f->number)
-		tp_table_keep_relay(f->record.flows->table, f->number->number, family,
+		tp_table_keep_relay(f->flows->table, f->number, family,
 			open ? &relay->address : NULL, relay->expires_ns);
 }
 
@@ -405,66 +452,64 @@ static int take_number(struct flows *flows, struct client_flows *f, struct alloc
 {
 	struct tp_kept_allocation note;
 
-	if (allocation->kept)
-		f->number = policers_claim(&flows->policers, allocation->kept);
-	if (f->number)
+	if (allocation->kept && policers_claim(&flows->policers, allocation->kept)) {
+		f->number = allocation->kept;
 		return 0;
+	}
 	allocation->kept = 0;
 	f->number = policers_take(&flows->policers, tp_clock_now_ns());
 	if (!f->number)
 		return flows->limited ? -ENOSPC : 0;
-	tp_table_reset_policer(flows->table, f->number->number);
+	tp_table_reset_policer(flows->table, f->number);
 	spec_to_keep(allocation, &note);
-	return tp_table_keep(flows->table, f->number->number, &note);
+	return tp_table_keep(flows->table, f->number, &note);
 }
 
-static int begin_client(
-	struct flows *flows, struct allocation *allocation, struct client_flows **out)
+static int begin_client(struct flows *flows, struct allocation *allocation)
 {
-	TP_AUTO_FREE struct client_flows *f = calloc(1, sizeof(*f));
-	int err = f ? take_number(flows, f, allocation) : -ENOMEM;
+	struct client_flows *f = (void *)allocation->flows;
+	int err = take_number(flows, f, allocation);
 
 	if (err) {
-		if (f)
-			policers_give(&flows->policers, f->number, 0);
+		policers_give(&flows->policers, f->number, 0);
+		*f = (struct client_flows){0};
 		return err;
 	}
-	init_record(&f->record, flows, TP_FLOW_CLIENT);
-	f->record.client = allocation;
+	f->flows = flows;
+	f->record = new_record(TP_FLOW_CLIENT);
 	f->user.changed = on_client_hop;
 	LIST_INSERT_HEAD(&flows->clients, f, link);
-	*out = allocation->flows = TP_TAKE(f);
-	place(&(*out)->record);
+	place(flows, &f->record);
 	return 0;
 }
 
 static void end_client(struct client_flows *f)
 {
-	struct allocation *allocation = f->record.client;
-	struct flows *flows = f->record.flows;
+	struct allocation *allocation = allocation_of(f);
+	struct flows *flows = f->flows;
 
-	allocation->flows = NULL;
 	if (f->number)
-		tp_table_forget(flows->table, f->number->number);
-	add_counters(&allocation->sent, withdraw(&f->record));
+		tp_table_forget(flows->table, f->number);
+	add_counters(&allocation->sent, withdraw(flows, &f->record));
 	route_unfollow(flows->route, &f->user);
 	policers_give(&flows->policers, f->number, tp_clock_now_ns());
 	LIST_REMOVE(f, link);
-	free(f);
+	*f = (struct client_flows){0};
 }
 
 int flows_open_relay(struct flows *flows, struct alloc_relay *relay)
 {
 	struct allocation *allocation = relay->allocation;
-	struct client_flows *client = allocation->flows;
+	struct client_flows *client;
 	int err = own_port(flows, &relay->address, TP_PORT_RELAY);
 
-	if (!err && !client)
-		err = begin_client(flows, allocation, &client);
+	if (!err && !flows_of_client(allocation))
+		err = begin_client(flows, allocation);
 	if (err) {
 		disown_port(flows, &relay->address);
 		return err;
 	}
+	client = flows_of_client(allocation);
 	client->relays++;
 	keep_relay(client, relay, true);
 	tell_relay(client, relay, true);
@@ -473,9 +518,11 @@ int flows_open_relay(struct flows *flows, struct alloc_relay *relay)
 
 void flows_extend_relay(struct flows *flows, struct alloc_relay *relay)
 {
+	const struct client_flows *client = flows_of_client(relay->allocation);
+
 	(void)flows;
-	if (relay->allocation->flows)
-		keep_relay(relay->allocation->flows, relay, true);
+	if (client)
+		keep_relay(client, relay, true);
 }
 
 static void revoke_all(struct flows *flows, const struct alloc_relay *relay)
@@ -491,7 +538,7 @@ static void revoke_all(struct flows *flows, const struct alloc_relay *relay)
 
 void flows_close_relay(struct flows *flows, struct alloc_relay *relay)
 {
-	struct client_flows *client = relay->allocation->flows;
+	struct client_flows *client = flows_of_client(relay->allocation);
 
 	/* First of all: a successor must not bring back what was to go. */
 	if (client)
@@ -505,34 +552,31 @@ void flows_close_relay(struct flows *flows, struct alloc_relay *relay)
 		end_client(client);
 }
 
-static void refresh_channels(struct peer *peer)
+static void refresh_channels(struct flows *flows, struct peer *peer)
 {
 	struct channel_flows *channel;
 
 	LIST_FOREACH(channel, &peer->channels, link) {
-		refresh(&channel->to_client);
+		refresh(flows, &channel->to_client);
 	}
 }
 
 static struct permission_flows *begin_permission(
 	struct flows *flows, struct alloc_permission *permission)
 {
-	TP_AUTO_FREE struct permission_flows *f = calloc(1, sizeof(*f));
+	struct permission_flows *f = (void *)permission->flows;
 
-	if (f)
-		f->peer = find_or_add_peer(flows, permission->relay, &permission->peer);
-	if (!f || !f->peer)
+	f->peer = find_or_add_peer(flows, permission->relay, &permission->peer);
+	if (!f->peer)
 		return NULL;
-	init_record(&f->record, flows, TP_FLOW_PERMISSION);
-	f->record.permission = permission;
+	f->record = new_record(TP_FLOW_PERMISSION);
 	f->peer->permission = f;
-	permission->flows = f;
-	return TP_TAKE(f);
+	return f;
 }
 
 void flows_grant_permission(struct flows *flows, struct alloc_permission *permission)
 {
-	struct permission_flows *f = permission->flows;
+	struct permission_flows *f = flows_of_permission(permission);
 	uint32_t expires;
 
 	if (!f)
@@ -541,48 +585,44 @@ void flows_grant_permission(struct flows *flows, struct alloc_permission *permis
 		tp_error("flows: out of memory: a permission is left out");
 		return;
 	}
-	refresh(&f->record);
+	refresh(flows, &f->record);
 	/* Whoever binds many channels to one address comes here for each of them. */
 	expires = tp_ticks_until(permission->expires_ns);
 	if (f->expires == expires)
 		return;
 	f->expires = expires;
-	refresh_channels(f->peer);
+	refresh_channels(flows, f->peer);
 }
 
 void flows_revoke_permission(struct flows *flows, struct alloc_permission *permission)
 {
-	struct permission_flows *f = permission->flows;
+	struct permission_flows *f = flows_of_permission(permission);
 
 	if (!f)
 		return;
-	permission->flows = NULL;
-	add_counters(&permission->relay->allocation->received, withdraw(&f->record));
+	add_counters(&permission->relay->allocation->received, withdraw(flows, &f->record));
 	f->peer->permission = NULL;
-	refresh_channels(f->peer);
+	refresh_channels(flows, f->peer);
 	drop_peer_if_unused(flows, f->peer);
-	free(f);
+	*f = (struct permission_flows){0};
 }
 
 static struct channel_flows *begin_channel(struct flows *flows, struct alloc_channel *channel)
 {
-	TP_AUTO_FREE struct channel_flows *f = calloc(1, sizeof(*f));
+	struct channel_flows *f = (void *)channel->flows;
 
-	if (f)
-		f->peer = find_or_add_peer(flows, channel->relay, &channel->peer);
-	if (!f || !f->peer)
+	f->peer = find_or_add_peer(flows, channel->relay, &channel->peer);
+	if (!f->peer)
 		return NULL;
-	init_record(&f->to_peer, flows, TP_FLOW_CHANNEL);
-	init_record(&f->to_client, flows, TP_FLOW_PEER);
-	f->to_peer.channel = f->to_client.channel = channel;
+	f->to_peer = new_record(TP_FLOW_CHANNEL);
+	f->to_client = new_record(TP_FLOW_PEER);
 	LIST_INSERT_HEAD(&f->peer->channels, f, link);
-	channel->flows = f;
-	return TP_TAKE(f);
+	return f;
 }
 
 void flows_grant_channel(struct flows *flows, struct alloc_channel *channel)
 {
-	struct channel_flows *f = channel->flows;
+	struct channel_flows *f = flows_of_channel(channel);
 
 	if (!f)
 		f = begin_channel(flows, channel);
@@ -590,23 +630,22 @@ void flows_grant_channel(struct flows *flows, struct alloc_channel *channel)
 		tp_error("flows: out of memory: a channel is left out");
 		return;
 	}
-	refresh(&f->to_peer);
-	refresh(&f->to_client);
+	refresh(flows, &f->to_peer);
+	refresh(flows, &f->to_client);
 }
 
 void flows_revoke_channel(struct flows *flows, struct alloc_channel *channel)
 {
-	struct channel_flows *f = channel->flows;
+	struct channel_flows *f = flows_of_channel(channel);
 	struct allocation *allocation = channel->relay->allocation;
 
 	if (!f)
 		return;
-	channel->flows = NULL;
-	add_counters(&allocation->sent, withdraw(&f->to_peer));
-	add_counters(&allocation->received, withdraw(&f->to_client));
+	add_counters(&allocation->sent, withdraw(flows, &f->to_peer));
+	add_counters(&allocation->received, withdraw(flows, &f->to_client));
 	LIST_REMOVE(f, link);
 	drop_peer_if_unused(flows, f->peer);
-	free(f);
+	*f = (struct channel_flows){0};
 }
 
 static void add_live(
@@ -623,13 +662,13 @@ static void add_relay_traffic(const struct tp_table *table, const struct alloc_r
 	const struct alloc_channel *c;
 
 	TAILQ_FOREACH(p, &relay->permissions, link) {
-		const struct permission_flows *f = p->flows;
+		const struct permission_flows *f = flows_of_permission(p);
 
 		if (f)
 			add_live(table, &f->record, received);
 	}
 	TAILQ_FOREACH(c, &relay->channels, link) {
-		const struct channel_flows *f = c->flows;
+		const struct channel_flows *f = flows_of_channel(c);
 
 		if (!f)
 			continue;
@@ -642,7 +681,7 @@ static void add_relay_traffic(const struct tp_table *table, const struct alloc_r
 void flows_add_traffic(const struct flows *flows, const struct allocation *allocation,
 	struct alloc_traffic *sent, struct alloc_traffic *received)
 {
-	const struct client_flows *client = allocation->flows;
+	const struct client_flows *client = flows_of_client(allocation);
 
 	if (client)
 		add_live(flows->table, &client->record, sent);
@@ -653,15 +692,14 @@ void flows_add_traffic(const struct flows *flows, const struct allocation *alloc
 
 void flows_sweep(struct flows *flows, uint64_t now_ns)
 {
-	struct record *record;
+	struct missing *missing;
 
 	tp_table_sweep(flows->table, now_ns);
-	for (int i = 0; i < SWEEP_TRIES && (record = TAILQ_FIRST(&flows->missing)); i++) {
-		place(record);
-		if (!record->is_missing)
-			continue;
-		TAILQ_REMOVE(&flows->missing, record, missing);
-		TAILQ_INSERT_TAIL(&flows->missing, record, missing);
+	for (int i = 0; i < SWEEP_TRIES && (missing = TAILQ_FIRST(&flows->missing)); i++) {
+		/* First of all: it is freed when there is a place. */
+		TAILQ_REMOVE(&flows->missing, missing, link);
+		TAILQ_INSERT_TAIL(&flows->missing, missing, link);
+		place(flows, missing->record);
 	}
 }
 
@@ -672,8 +710,8 @@ static void close_everything(struct flows *flows)
 	/* Whoever has flows has one of its client. */
 	while ((client = LIST_FIRST(&flows->clients))) {
 		for (int family = 0; family < ALLOC_RELAYS; family++)
-			if (client->record.client->relays[family])
-				revoke_all(flows, client->record.client->relays[family]);
+			if (allocation_of(client)->relays[family])
+				revoke_all(flows, allocation_of(client)->relays[family]);
 		end_client(client);
 	}
 }

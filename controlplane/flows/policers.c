@@ -1,91 +1,96 @@
 /* Numbers of policers. One thread; does not block. */
 #include "policers.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
-void policers_init(struct policers *policers, uint32_t end)
+int policers_init(struct policers *policers, uint32_t end)
 {
-	*policers = (struct policers){.fresh = 1, .end = end};
-	TAILQ_INIT(&policers->resting);
-}
-
-static struct policer *take_resting(struct policers *policers)
-{
-	struct policer *oldest = TAILQ_FIRST(&policers->resting);
-
-	if (oldest)
-		TAILQ_REMOVE(&policers->resting, oldest, link);
-	return oldest;
+	*policers = (struct policers){
+		.fresh = 1,
+		.end = end,
+		.next = calloc(end, sizeof(*policers->next)),
+		.free_ns = calloc(end, sizeof(*policers->free_ns)),
+	};
+	if (policers->next && policers->free_ns)
+		return 0;
+	policers_clear(policers);
+	return -ENOMEM;
 }
 
 void policers_clear(struct policers *policers)
 {
-	struct policer *policer;
-
-	while ((policer = take_resting(policers)))
-		free(policer);
+	free(policers->next);
+	free(policers->free_ns);
+	*policers = (struct policers){0};
 }
 
-struct policer *policers_take(struct policers *policers, uint64_t now_ns)
+static void append(struct policers *policers, uint32_t number, uint64_t free_ns)
 {
-	const struct policer *oldest = TAILQ_FIRST(&policers->resting);
-	struct policer *policer;
-
-	if ((oldest && oldest->free_ns <= now_ns) || policers->fresh >= policers->end)
-		return take_resting(policers);
-	policer = calloc(1, sizeof(*policer));
-	if (policer)
-		policer->number = policers->fresh++;
-	return policer;
+	policers->free_ns[number] = free_ns;
+	policers->next[number] = 0;
+	if (policers->newest)
+		policers->next[policers->newest] = number;
+	else
+		policers->oldest = number;
+	policers->newest = number;
 }
 
-static struct policer *new_policer(uint32_t number)
+static void prepend(struct policers *policers, uint32_t number, uint64_t free_ns)
 {
-	struct policer *policer = calloc(1, sizeof(*policer));
-
-	if (policer)
-		policer->number = number;
-	return policer;
+	policers->free_ns[number] = free_ns;
+	policers->next[number] = policers->oldest;
+	policers->oldest = number;
+	if (!policers->newest)
+		policers->newest = number;
 }
 
-/* Up to and without `number`. */
-static bool add_skipped(struct policers *policers, uint32_t number)
+/* The one behind `before`, which is 0 for the oldest. */
+static uint32_t take_behind(struct policers *policers, uint32_t before)
 {
-	while (policers->fresh < number) {
-		struct policer *skipped = new_policer(policers->fresh);
+	uint32_t number = before ? policers->next[before] : policers->oldest;
 
-		if (!skipped)
-			return false;
-		policers->fresh++;
-		TAILQ_INSERT_HEAD(&policers->resting, skipped, link);
-	}
-	return true;
+	if (!number)
+		return 0;
+	if (before)
+		policers->next[before] = policers->next[number];
+	else
+		policers->oldest = policers->next[number];
+	if (policers->newest == number)
+		policers->newest = before;
+	return number;
 }
 
-struct policer *policers_claim(struct policers *policers, uint32_t number)
+uint32_t policers_take(struct policers *policers, uint64_t now_ns)
 {
-	struct policer *policer;
+	bool rested = policers->oldest && policers->free_ns[policers->oldest] <= now_ns;
+
+	if (rested || policers->fresh >= policers->end)
+		return take_behind(policers, 0);
+	return policers->fresh++;
+}
+
+bool policers_claim(struct policers *policers, uint32_t number)
+{
+	uint32_t before = 0, at = policers->oldest;
 
 	if (number == 0 || number >= policers->end)
-		return NULL;
+		return false;
 	if (number >= policers->fresh) {
-		policer = add_skipped(policers, number) ? new_policer(number) : NULL;
-		policers->fresh += policer ? 1 : 0;
-		return policer;
+		while (policers->fresh < number)
+			prepend(policers, policers->fresh++, 0);
+		policers->fresh++;
+		return true;
 	}
-	TAILQ_FOREACH(policer, &policers->resting, link) {
-		if (policer->number == number)
-			break;
+	while (at && at != number) {
+		before = at;
+		at = policers->next[at];
 	}
-	if (policer)
-		TAILQ_REMOVE(&policers->resting, policer, link);
-	return policer;
+	return at && take_behind(policers, before);
 }
 
-void policers_give(struct policers *policers, struct policer *policer, uint64_t now_ns)
+void policers_give(struct policers *policers, uint32_t number, uint64_t now_ns)
 {
-	if (!policer)
-		return;
-	policer->free_ns = now_ns + TP_REST_NS;
-	TAILQ_INSERT_TAIL(&policers->resting, policer, link);
+	if (number)
+		append(policers, number, now_ns + TP_REST_NS);
 }

@@ -7,32 +7,28 @@
 
 #include "dataplane/table/table.h"
 
-#include <sys/queue.h>
-
-struct policer {
-	TAILQ_ENTRY(policer) link; /* while it rests */
-	uint64_t free_ns;
-	uint32_t number;
-};
-
 struct policers {
 	uint32_t fresh; /* the lowest number never used */
 	uint32_t end;   /* the first that there is none of */
-	TAILQ_HEAD(policer_list, policer) resting;
+	/* Numbers that rest, longest first; 0 ends the list. */
+	uint32_t oldest, newest;
+	uint32_t *next;    /* by number */
+	uint64_t *free_ns; /* likewise: when it rests no longer */
 };
 
-void policers_init(struct policers *policers, uint32_t end);
+/* -ENOMEM. Memory is touched only for numbers that have come back. */
+int policers_init(struct policers *policers, uint32_t end);
 void policers_clear(struct policers *policers);
 
 /*
  * One that rests no longer, else a new one, else the one that has rested longest: a packet still
- * under way would then be paid for by another allocation, which is less than to refuse it. NULL:
- * all are in use, or out of memory.
+ * under way would then be paid for by another allocation, which is less than to refuse it. 0: all
+ * are in use.
  */
-struct policer *policers_take(struct policers *policers, uint64_t now_ns);
+uint32_t policers_take(struct policers *policers, uint64_t now_ns);
 
-/* That number, if it is not in use; lower ones that never were rest no longer. NULL otherwise. */
-struct policer *policers_claim(struct policers *policers, uint32_t number);
+/* That number, if it is not in use; lower ones that never were rest no longer. */
+bool policers_claim(struct policers *policers, uint32_t number);
 
-/* Its flows have been retired at `now_ns`. NULL is legal. */
-void policers_give(struct policers *policers, struct policer *policer, uint64_t now_ns);
+/* Its flows have been retired at `now_ns`. 0 is legal. */
+void policers_give(struct policers *policers, uint32_t number, uint64_t now_ns);

@@ -7,21 +7,21 @@
 
 #define RECORD_NO_SLOT UINT32_MAX
 
-/* One flow: in its slot, or missing. */
+/* One flow: in its slot, or missing. What it is a flow of, it lies in. */
 struct record {
-	struct flows *flows;
-	TAILQ_ENTRY(record) missing; /* in flows->missing, if is_missing */
 	uint32_t slot;
 	uint8_t kind; /* enum tp_flow_kind */
 	bool is_missing;
-	union {
-		struct alloc_permission *permission;
-		struct alloc_channel *channel;
-		struct allocation *client;
-	};
 };
 
-TAILQ_HEAD(record_list, record);
+/* There are few, as a rule, so that records do without links. */
+struct missing {
+	struct tp_map_link by_record;
+	TAILQ_ENTRY(missing) link;
+	struct record *record;
+};
+
+TAILQ_HEAD(missing_list, missing);
 
 struct peer_key {
 	const struct alloc_relay *relay;
@@ -36,32 +36,61 @@ struct peer {
 	struct tp_map_link by_key; /* in flows->peers */
 	struct peer_key key;
 	struct route_user user;
-	uint16_t hop;
 	struct permission_flows *permission; /* NULL: none now */
 	LIST_HEAD(channel_list, channel_flows) channels;
 };
 
+/* In a permission, once it was granted. */
 struct permission_flows {
-	struct record record;
 	struct peer *peer;
+	struct record record;
 	uint32_t expires; /* ticks: what its peer's channels have been told */
 };
 
+/* In a channel, once it was granted. */
 struct channel_flows {
-	struct record to_peer, to_client;
 	struct peer *peer;
+	struct record to_peer, to_client;
 	LIST_ENTRY(channel_flows) link; /* in its peer's channels */
 };
 
-/* An allocation's 5-tuple, for as long as it has a relay, and the way to the client. */
+/* In an allocation, for as long as it has a relay: its 5-tuple, and the way to the client. */
 struct client_flows {
+	struct flows *flows;
 	struct record record;
-	struct route_user user; /* follows from the first grant on */
-	uint16_t hop;
-	struct policer *number;        /* of note and policer; NULL: all are in use */
+	uint32_t number; /* of note and policer; 0: all are in use */
+	uint32_t relays;
+	struct route_user user;        /* follows from the first grant on */
 	LIST_ENTRY(client_flows) link; /* in flows->clients */
-	unsigned relays;
 };
+
+_Static_assert(sizeof(struct permission_flows) <= ALLOC_PERMISSION_ROOM * sizeof(uint64_t) &&
+		       sizeof(struct channel_flows) <= ALLOC_CHANNEL_ROOM * sizeof(uint64_t) &&
+		       sizeof(struct client_flows) <= ALLOC_ROOM * sizeof(uint64_t),
+	"what the objects have room for");
+
+/* NULL: nothing was granted yet. */
+static inline struct permission_flows *flows_of_permission(
+	const struct alloc_permission *permission)
+{
+	struct permission_flows *f = (void *)permission->flows;
+
+	return f->peer ? f : NULL;
+}
+
+static inline struct channel_flows *flows_of_channel(const struct alloc_channel *channel)
+{
+	struct channel_flows *f = (void *)channel->flows;
+
+	return f->peer ? f : NULL;
+}
+
+static inline struct client_flows *flows_of_client(const struct allocation *allocation)
+{
+	struct client_flows *f = (void *)allocation->flows;
+
+	return f->flows ? f : NULL;
+}
 
 /* What the specification of a record does not have from alloc/. */
 void record_complete(const struct record *record, struct tp_flow_spec *out);
@@ -73,7 +102,8 @@ struct flows {
 	struct route *route;
 	struct tp_map peers;
 	LIST_HEAD(client_list, client_flows) clients;
-	struct record_list missing;
+	struct missing_list missing;
+	struct tp_map missing_by_record;
 	bool limited; /* every allocation's flows name its policer */
 	struct policers policers;
 	struct tp_addr *listeners;

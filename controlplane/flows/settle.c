@@ -43,7 +43,7 @@ static void settle_relays(
 	for (unsigned int family = 0; family < TP_RELAYS; family++) {
 		if (allocation->relays[family])
 			continue;
-		tp_table_keep_relay(flows->table, client->number->number, family, NULL, 0);
+		tp_table_keep_relay(flows->table, client->number, family, NULL, 0);
 		if (client->record.slot != RECORD_NO_SLOT)
 			tp_table_set_relay(flows->table, client->record.slot, family, none);
 	}
@@ -58,11 +58,11 @@ static int settle_notes(struct flows *flows, const struct alloc_list *allocation
 	if (!used)
 		return -ENOMEM;
 	TAILQ_FOREACH(a, allocations, link) {
-		const struct client_flows *client = a->flows;
+		const struct client_flows *client = flows_of_client(a);
 
 		if (!client || !client->number)
 			continue;
-		used[client->number->number] = 1;
+		used[client->number] = 1;
 		settle_relays(flows, a, client);
 	}
 	for (uint32_t i = 1; i < end; i++) {

@@ -400,6 +400,11 @@ void route_unfollow(struct route *route, struct route_user *user)
 		drop(route, destination);
 }
 
+uint16_t route_next_hop(const struct route_user *user)
+{
+	return user->destination ? index_of(user->destination) : TP_NO_NEXT_HOP_YET;
+}
+
 void route_watch_locals(struct route *route,
 	void (*changed)(void *arg, const struct route_local *list, size_t count), void *arg)
 {

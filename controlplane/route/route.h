@@ -54,6 +54,8 @@ struct route_user {
 uint16_t route_follow(struct route *route, struct route_user *user, const struct tp_addr *remote,
 	const struct tp_addr *local);
 void route_unfollow(struct route *route, struct route_user *user);
+/* What it was told last; TP_NO_NEXT_HOP_YET when it follows nothing. */
+uint16_t route_next_hop(const struct route_user *user);
 
 /* The machine's own addresses, broadcasts, gateways and subnets, for policy/. */
 struct route_local {

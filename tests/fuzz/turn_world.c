@@ -10,11 +10,19 @@
 /* Stands in for route/: everybody who follows, and a next hop that the remote's last byte tells. */
 static LIST_HEAD(, route_user) followers = LIST_HEAD_INITIALIZER(followers);
 
+/* Nobody looks behind a destination's pointer: where it leads is the next hop. */
+static char hops[65536];
+
+static void set_hop(struct route_user *user, uint16_t next_hop)
+{
+	user->destination = (struct route_destination *)&hops[next_hop];
+}
+
 uint16_t route_follow(struct route *route, struct route_user *user, const struct tp_addr *remote,
 	const struct tp_addr *local)
 {
 	MUST(remote->family == local->family && !user->destination);
-	user->destination = (struct route_destination *)&followers;
+	set_hop(user, remote->ip[15]);
 	LIST_INSERT_HEAD(&followers, user, link);
 	return remote->ip[15];
 }
@@ -26,12 +34,21 @@ void route_unfollow(struct route *route, struct route_user *user)
 	user->destination = NULL;
 }
 
+uint16_t route_next_hop(const struct route_user *user)
+{
+	if (!user->destination)
+		return TP_NO_NEXT_HOP_YET;
+	return (uint16_t)((const char *)user->destination - hops);
+}
+
 void world_change_routes(uint16_t next_hop)
 {
 	struct route_user *user;
 
-	LIST_FOREACH(user, &followers, link)
+	LIST_FOREACH(user, &followers, link) {
+		set_hop(user, next_hop);
 		user->changed(user, next_hop);
+	}
 }
 
 static size_t place_of(const struct world *w, const struct tp_addr *address)
@@ -158,7 +175,7 @@ static void grant_channel(void *context, struct alloc_channel *channel)
 
 	MUST(place_of(w, &channel->relay->address) != SIZE_MAX);
 	/* `flows` tells a grant from a refresh. */
-	MUST(channel->flows ||
+	MUST(channel->flows[0] ||
 		alloc_find_permission(channel->relay, &channel->peer, w->now.mono_ns));
 	MUST(channel->number >= 0x4000 && channel->number <= 0x7fff);
 	flows_grant_channel(w->flows, channel);

@@ -16,15 +16,29 @@
 #define SECOND   TP_NS_PER_S
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
-/* Stands in for route/: a next hop that the remote's last byte tells. */
+/* Stands in for route/: a next hop that the remote's last byte tells. Nobody looks behind a
+ * destination's pointer: where it leads is the next hop. */
+static char hops[65536];
+
 uint16_t route_follow(struct route *route, struct route_user *user, const struct tp_addr *remote,
 	const struct tp_addr *local)
 {
-	return remote->ip[15] % 7 ? remote->ip[15] : TP_NO_NEXT_HOP_YET;
+	uint16_t next_hop = remote->ip[15] % 7 ? remote->ip[15] : TP_NO_NEXT_HOP_YET;
+
+	user->destination = (struct route_destination *)&hops[next_hop];
+	return next_hop;
 }
 
 void route_unfollow(struct route *route, struct route_user *user)
 {
+	user->destination = NULL;
+}
+
+uint16_t route_next_hop(const struct route_user *user)
+{
+	if (!user->destination)
+		return TP_NO_NEXT_HOP_YET;
+	return (uint16_t)((const char *)user->destination - hops);
 }
 
 void route_settle(struct route *route)

@@ -18,10 +18,18 @@
 static LIST_HEAD(, route_user) followers = LIST_HEAD_INITIALIZER(followers);
 static uint32_t followers_count;
 
+/* Nobody looks behind a destination's pointer: where it leads is the next hop. */
+static char hops[65536];
+
+static void set_hop(struct route_user *user, uint16_t next_hop)
+{
+	user->destination = (struct route_destination *)&hops[next_hop];
+}
+
 uint16_t route_follow(struct route *route, struct route_user *user, const struct tp_addr *remote,
 	const struct tp_addr *local)
 {
-	user->destination = (struct route_destination *)&followers;
+	set_hop(user, remote->ip[15]);
 	LIST_INSERT_HEAD(&followers, user, link);
 	followers_count++;
 	assert_int_equal(remote->family, local->family);
@@ -35,6 +43,13 @@ void route_unfollow(struct route *route, struct route_user *user)
 	user->destination = NULL;
 	LIST_REMOVE(user, link);
 	followers_count--;
+}
+
+uint16_t route_next_hop(const struct route_user *user)
+{
+	if (!user->destination)
+		return TP_NO_NEXT_HOP_YET;
+	return (uint16_t)((const char *)user->destination - hops);
 }
 
 void route_settle(struct route *route)
@@ -487,6 +502,7 @@ static void test_next_hop_changes(void **state)
 	bind_channel(&w, relay, 0x4000, &peer, 600);
 	assert_int_equal(followers_count, 2);
 	LIST_FOREACH(user, &followers, link) {
+		set_hop(user, hop);
 		user->changed(user, hop--);
 	}
 	/* The last one to follow is told first. */
@@ -673,7 +689,7 @@ static void test_policer_numbers(void **state)
 {
 	struct alloc_relay *relays[POLICERS], *late;
 	struct policers policers;
-	struct policer *one, *two, *three;
+	uint32_t one, two, three;
 	struct world w;
 
 	build(&w, 64);
@@ -695,22 +711,37 @@ static void test_policer_numbers(void **state)
 	assert_int_equal(audit(&w), 0);
 	tear_down(&w);
 
-	policers_init(&policers, 4);
+	assert_int_equal(policers_init(&policers, 4), 0);
 	one = policers_take(&policers, 0);
-	assert_int_equal(one->number, 1);
+	assert_int_equal(one, 1);
 	policers_give(&policers, one, 0);
 	two = policers_take(&policers, TP_REST_NS - 1);
-	assert_int_equal(two->number, 2);
+	assert_int_equal(two, 2);
 	one = policers_take(&policers, TP_REST_NS);
-	assert_int_equal(one->number, 1);
+	assert_int_equal(one, 1);
 	three = policers_take(&policers, TP_REST_NS);
-	assert_int_equal(three->number, 3);
-	assert_null(policers_take(&policers, 9 * TP_REST_NS));
+	assert_int_equal(three, 3);
+	assert_int_equal(policers_take(&policers, 9 * TP_REST_NS), 0);
 	policers_give(&policers, two, 9 * TP_REST_NS);
 	policers_give(&policers, one, 9 * TP_REST_NS + 1);
-	assert_ptr_equal(policers_take(&policers, 9 * TP_REST_NS), two);
+	assert_int_equal(policers_take(&policers, 9 * TP_REST_NS), two);
+	/* Of what rests any may be claimed, and what it skips rests no longer. */
 	policers_give(&policers, two, 0);
-	policers_give(&policers, three, 0);
+	assert_true(policers_claim(&policers, two));
+	assert_false(policers_claim(&policers, two));
+	assert_true(policers_claim(&policers, one));
+	assert_int_equal(policers_take(&policers, 0), 0);
+	policers_clear(&policers);
+
+	assert_int_equal(policers_init(&policers, 6), 0);
+	assert_false(policers_claim(&policers, 0));
+	assert_false(policers_claim(&policers, 6));
+	assert_true(policers_claim(&policers, 4));
+	assert_int_equal(policers_take(&policers, 0), 3);
+	assert_true(policers_claim(&policers, 1));
+	assert_int_equal(policers_take(&policers, 0), 2);
+	assert_int_equal(policers_take(&policers, 0), 5);
+	assert_int_equal(policers_take(&policers, 0), 0);
 	policers_clear(&policers);
 }
 
@@ -908,8 +939,10 @@ static void play_next_hop(struct play *p)
 	struct route_user *user;
 
 	LIST_FOREACH(user, &followers, link) {
-		if (draw(&p->seed, 8) == 0)
-			user->changed(user, (uint16_t)draw(&p->seed, 4096));
+		if (draw(&p->seed, 8) != 0)
+			continue;
+		set_hop(user, (uint16_t)draw(&p->seed, 4096));
+		user->changed(user, route_next_hop(user));
 	}
 }
 

@@ -84,29 +84,29 @@ static void grant_permission(void *context, struct alloc_permission *permission)
 {
 	struct notebook *book = context;
 
-	book->permissions += permission->flows ? 0 : 1;
-	permission->flows = book;
+	book->permissions += permission->flows[0] ? 0 : 1;
+	permission->flows[0] = 1;
 }
 
 static void revoke_permission(void *context, struct alloc_permission *permission)
 {
-	((struct notebook *)context)->permissions -= permission->flows ? 1 : 0;
+	((struct notebook *)context)->permissions -= permission->flows[0] ? 1 : 0;
 }
 
 static void grant_channel(void *context, struct alloc_channel *channel)
 {
 	struct notebook *book = context;
 
-	if (!channel->flows)
+	if (!channel->flows[0])
 		assert_non_null(
 			alloc_find_permission(channel->relay, &channel->peer, w.now.mono_ns));
-	book->channels += channel->flows ? 0 : 1;
-	channel->flows = book;
+	book->channels += channel->flows[0] ? 0 : 1;
+	channel->flows[0] = 1;
 }
 
 static void revoke_channel(void *context, struct alloc_channel *channel)
 {
-	((struct notebook *)context)->channels -= channel->flows ? 1 : 0;
+	((struct notebook *)context)->channels -= channel->flows[0] ? 1 : 0;
 }
 
 static bool police(void *context, const struct allocation *allocation,
