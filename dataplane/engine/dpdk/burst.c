@@ -51,13 +51,17 @@ static void irregular(
 	add(&worker->kernel_full, 1 - dpdk_exception_pass(backend, &frame, 1));
 }
 
-static void describe(struct rte_mbuf *frame, const struct dpdk_port *port, struct tp_packet *pkt)
+static void describe(struct rte_mbuf *frame, uint32_t ingress, struct tp_packet *pkt)
 {
-	pkt->data = rte_pktmbuf_mtod(frame, uint8_t *);
-	pkt->end = pkt->data + frame->data_len;
-	pkt->room = frame->buf_addr;
-	pkt->room_end = pkt->room + frame->buf_len;
-	pkt->ingress = port->is.ifindex;
+	uint8_t *room = frame->buf_addr;
+	uint8_t *data = room + frame->data_off;
+
+	rte_prefetch0(data);
+	pkt->data = data;
+	pkt->end = data + frame->data_len;
+	pkt->room = room;
+	pkt->room_end = room + frame->buf_len;
+	pkt->ingress = ingress;
 }
 
 /* Up to `most` frames of one queue; how many of them are for the core. */
@@ -65,20 +69,23 @@ static uint32_t receive_port(struct tp_backend *backend, uint32_t worker, struct
 	struct tp_packet *pkts, struct tp_frame *frames, uint16_t most)
 {
 	struct rte_mbuf **got = backend->states[worker].got;
-	uint16_t n = rte_eth_rx_burst(port->id, (uint16_t)worker, got, most);
+	const uint32_t ingress = port->is.ifindex;
+	const uint16_t id = port->id;
+	uint16_t n = rte_eth_rx_burst(id, (uint16_t)worker, got, most);
 	uint32_t regular = 0;
 
-	for (uint16_t i = 0; i < n; i++)
-		rte_prefetch0(rte_pktmbuf_mtod(got[i], void *));
 	for (uint16_t i = 0; i < n; i++) {
-		got[i]->port = port->id; /* not every driver says it */
-		if (unlikely(got[i]->nb_segs > 1 || (got[i]->ol_flags & ODD)) &&
-			!regularize(&got[i])) {
-			irregular(backend, &backend->states[worker], got[i]);
-			continue;
+		struct rte_mbuf *frame = got[i];
+
+		frame->port = id; /* not every driver says it */
+		if (unlikely(frame->nb_segs > 1 || (frame->ol_flags & ODD))) {
+			if (!regularize(&frame)) {
+				irregular(backend, &backend->states[worker], frame);
+				continue;
+			}
 		}
-		describe(got[i], port, &pkts[regular]);
-		frames[regular++].cookie = got[i];
+		describe(frame, ingress, pkts++);
+		frames[regular++].cookie = frame;
 	}
 	return regular;
 }
@@ -148,18 +155,28 @@ static struct rte_mbuf *finish(const struct tp_packet *pkt, const struct tp_fram
 	return mbuf;
 }
 
-uint32_t dpdk_send(struct tp_backend *backend, uint32_t worker, const struct tp_packet *pkts,
-	const struct tp_frame *frames, uint32_t count)
+static uint32_t port_of(
+	const struct tp_backend *backend, const struct tp_packet *pkt, const struct rte_mbuf *frame)
+{
+	return pkt->egress == pkt->ingress ? backend->index_of[frame->port] : pkt->interface;
+}
+
+static bool go_together(const struct tp_packet *a, const struct tp_packet *b)
+{
+	return a->egress == b->egress && a->interface == b->interface && a->ingress == b->ingress;
+}
+
+/* Finished ones, by ports. */
+static uint32_t send_apart(struct tp_backend *backend, uint32_t worker,
+	const struct tp_packet *pkts, struct rte_mbuf **frames, uint32_t count)
 {
 	struct dpdk_batch *batches = backend->states[worker].batches;
 	uint32_t sent = 0;
 
 	for (uint32_t i = 0; i < count; i++) {
-		struct rte_mbuf *frame = finish(&pkts[i], &frames[i]);
-		uint32_t out = pkts[i].egress == pkts[i].ingress ? backend->index_of[frame->port]
-								 : pkts[i].interface;
+		struct dpdk_batch *batch = &batches[port_of(backend, &pkts[i], frames[i])];
 
-		batches[out].frames[batches[out].count++] = frame;
+		batch->frames[batch->count++] = frames[i];
 	}
 	for (size_t i = 0; i < backend->ports_count; i++) {
 		if (batches[i].count == 0)
@@ -168,6 +185,22 @@ uint32_t dpdk_send(struct tp_backend *backend, uint32_t worker, const struct tp_
 		batches[i].count = 0;
 	}
 	return sent;
+}
+
+uint32_t dpdk_send(struct tp_backend *backend, uint32_t worker, const struct tp_packet *pkts,
+	const struct tp_frame *frames, uint32_t count)
+{
+	struct rte_mbuf **out = backend->states[worker].out;
+	uint32_t together = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		out[i] = finish(&pkts[i], &frames[i]);
+		together += go_together(&pkts[i], &pkts[0]);
+	}
+	if (unlikely(together != count))
+		return send_apart(backend, worker, pkts, out, count);
+	return transmit(
+		&backend->ports[port_of(backend, &pkts[0], out[0])], worker, out, (uint16_t)count);
 }
 
 static void take_frames(

@@ -69,7 +69,9 @@ struct dpdk_batch {
 };
 
 struct dpdk_worker {
-	struct rte_mbuf *got[TP_BURST]; /* not on the stack, which the compiler clears each time */
+	/* Not on the stack, which the compiler clears each time. */
+	struct rte_mbuf *got[TP_BURST];
+	struct rte_mbuf *out[TP_BURST];
 	struct dpdk_batch batches[TP_INTERFACES_MAX];
 	uint32_t first; /* port to begin with: each gets its turn when bursts are full */
 
