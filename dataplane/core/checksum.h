@@ -11,11 +11,16 @@
 #include "flow.h"
 #include "packet.h"
 
-/* Of up to 2^16 words: the first step leaves at most 0x1fffe. */
+/* Of up to 2^16 words. */
 static TP_INLINE uint16_t tp_sum_fold(uint32_t sum)
 {
-	sum = (sum & 0xffff) + (sum >> 16);
+#ifdef __bpf__
+	sum = (sum & 0xffff) + (sum >> 16); /* at most 0x1fffe */
 	return (uint16_t)(sum + (sum >> 16));
+#else
+	/* The same: the carry out of the lower halves' sum goes to that of the upper ones. */
+	return (uint16_t)((sum + (sum << 16 | sum >> 16)) >> 16);
+#endif
 }
 
 /*
@@ -38,7 +43,7 @@ static TP_INLINE uint16_t tp_sum_fold_wide(uint64_t sum)
 
 static TP_INLINE uint32_t tp_sum_minus(uint16_t word)
 {
-	return (uint16_t)~word;
+	return UINT32_C(0xffff) - word;
 }
 
 /* `words` are as they lie in memory. */

@@ -66,6 +66,11 @@ static TP_INLINE struct tp_flow_detail *tp_host_detail(struct tp_host *host, uin
 	return &host->details[slot];
 }
 
+static TP_INLINE uint32_t tp_host_slot(struct tp_host *host, const struct tp_flow *flow)
+{
+	return (uint32_t)(flow - host->flows);
+}
+
 static TP_INLINE const struct tp_next_hop *tp_host_next_hop(struct tp_host *host, uint32_t index)
 {
 	return index < TP_NEXT_HOPS_MAX ? &host->next_hops[index] : NULL;
@@ -101,12 +106,17 @@ static TP_INLINE bool tp_host_outputs(struct tp_host *host)
 	return host->outputs;
 }
 
+/* Is the interface where it is said to be among ours? */
+static TP_INLINE bool tp_host_is_interface(struct tp_host *host, const struct tp_next_hop *hop)
+{
+	return hop->interface < TP_INTERFACES_MAX &&
+	       host->interfaces[hop->interface] == hop->ifindex;
+}
+
 static TP_INLINE bool tp_host_reaches(
 	struct tp_host *host, const struct tp_packet *pkt, const struct tp_next_hop *hop)
 {
-	return hop->ifindex == pkt->ingress ||
-	       (hop->interface < TP_INTERFACES_MAX &&
-		       host->interfaces[hop->interface] == hop->ifindex);
+	return hop->ifindex == pkt->ingress || tp_host_is_interface(host, hop);
 }
 
 static TP_INLINE bool tp_host_move_head(struct tp_host *host, struct tp_packet *pkt, int32_t growth)

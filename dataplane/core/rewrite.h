@@ -24,6 +24,11 @@ static TP_INLINE uint16_t tp_udp_len_out(const struct tp_rewrite *out)
 	return (uint16_t)(TP_UDP_LEN + (out->channel_out ? TP_CHANNELDATA_LEN : 0) + out->data_len);
 }
 
+static TP_INLINE uint32_t tp_ip_len_out(const struct tp_rewrite *out, bool v4)
+{
+	return (v4 ? TP_IPV4_LEN : TP_IPV6_LEN) + (uint32_t)tp_udp_len_out(out);
+}
+
 /* What of a next hop has to be known after the old headers are gone. */
 struct tp_link {
 	uint64_t addresses;      /* both lie behind each other, there and in the frame: */
@@ -56,13 +61,19 @@ static TP_INLINE bool tp_read_next_hop(
 	return !(seq & 1) && TP_READ_ONCE(hop->seq) == seq;
 }
 
+static TP_INLINE struct tp_link tp_link_of(const struct tp_next_hop *hop)
+{
+	const uint8_t *macs =
+		(const uint8_t *)hop + __builtin_offsetof(struct tp_next_hop, destination);
+
+	return (struct tp_link){tp_get64(macs), tp_get32(macs + 8), hop->vlan};
+}
+
 /* How a packet of that length leaves through a next hop. */
 static TP_INLINE enum tp_verdict tp_find_link(struct tp_host *host, struct tp_packet *pkt,
 	uint32_t index, uint32_t ip_len, struct tp_link *out)
 {
 	struct tp_next_hop hop;
-	const uint8_t *macs =
-		(const uint8_t *)&hop + __builtin_offsetof(struct tp_next_hop, destination);
 
 	if (!tp_read_next_hop(host, index, &hop))
 		return TP_NO_NEXT_HOP;
@@ -70,9 +81,7 @@ static TP_INLINE enum tp_verdict tp_find_link(struct tp_host *host, struct tp_pa
 		return TP_TOO_BIG;
 	if (!tp_host_reaches(host, pkt, &hop))
 		return TP_NO_NEXT_HOP;
-	out->addresses = tp_get64(macs);
-	out->addresses_rest = tp_get32(macs + 8);
-	out->vlan = hop.vlan;
+	*out = tp_link_of(&hop);
 	pkt->egress = hop.ifindex;
 	pkt->interface = hop.interface;
 	return TP_RELAYED;
@@ -81,7 +90,7 @@ static TP_INLINE enum tp_verdict tp_find_link(struct tp_host *host, struct tp_pa
 static TP_INLINE enum tp_verdict tp_check_plain(struct tp_host *host, struct tp_packet *pkt,
 	const struct tp_headers *in, const struct tp_rewrite *out, struct tp_outgoing *go)
 {
-	uint32_t ip_len = (in->v4 ? TP_IPV4_LEN : TP_IPV6_LEN) + (uint32_t)tp_udp_len_out(out);
+	uint32_t ip_len = tp_ip_len_out(out, in->v4);
 
 	go->local = tp_host_local(host, out->flow->value.local);
 	if (!go->local)

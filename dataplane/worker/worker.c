@@ -124,11 +124,13 @@ static struct fates sort_by_fate(struct worker *w, uint32_t count)
 }
 
 /* First what is for turnpiked: no answer to what is sent shall overtake it. */
-static void hand_on(struct worker *w, uint32_t count)
+static void hand_on(struct worker *w, uint32_t count, bool all_relayed)
 {
-	struct fates n = sort_by_fate(w, count);
+	struct fates n = {.sent = count};
 	uint32_t lost = 0;
 
+	if (TP_UNLIKELY(!all_relayed))
+		n = sort_by_fate(w, count);
 	if (TP_UNLIKELY(n.passed))
 		lost += n.passed -
 			w->ops->pass(w->backend, w->index, w->passed, w->passed_frames, n.passed);
@@ -145,6 +147,8 @@ static void hand_on(struct worker *w, uint32_t count)
 
 static void work_on_burst(struct worker *w, uint32_t count)
 {
+	bool all_relayed;
+
 	/* Right behind another burst, the time of its end is near enough. */
 	if (w->idle_polls) {
 		read_clock(w);
@@ -153,9 +157,9 @@ static void work_on_burst(struct worker *w, uint32_t count)
 	w->host.now_ns = w->seen_ns;
 	w->host.ticks = tp_ticks(w->seen_ns);
 	begin_burst(w);
-	tp_relay_burst(&w->host, w->pkts, w->verdicts, count);
+	all_relayed = tp_relay_burst(&w->host, w->pkts, w->verdicts, count);
 	end_burst(w);
-	hand_on(w, count);
+	hand_on(w, count, all_relayed);
 	w->host.worker->bursts++;
 	w->host.worker->busy_ns += read_clock(w);
 }

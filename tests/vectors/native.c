@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/cleanup.h"
 #include "base/clock.h"
 #include "dataplane/worker/host.h"
 
@@ -19,63 +18,75 @@ static struct tp_host host_of(const struct world *world)
 	return host;
 }
 
-static enum tp_verdict relay_burst(struct tp_host *host, struct tp_packet *pkt)
+/* A packet alone in memory that is as large as it says; free pkt.room. */
+static struct tp_packet hold(const struct frame *in, size_t headroom)
 {
-	enum tp_verdict verdict;
-
-	tp_relay_burst(host, pkt, &verdict, 1);
-	return verdict;
-}
-
-static enum tp_verdict relay(struct tp_host *host, struct tp_packet *pkt)
-{
-	return tp_relay(host, pkt);
-}
-
-static void run(const struct world *world, const struct frame *in, size_t headroom,
-	enum tp_verdict (*work)(struct tp_host *, struct tp_packet *), struct outcome *out)
-{
-	static uint64_t random;
-	struct tp_host host = host_of(world);
 	size_t room = headroom + in->len + (headroom ? TAILROOM : 0);
-	TP_AUTO_FREE uint8_t *buffer = malloc(room ? room : 1);
-	struct tp_packet pkt;
+	uint8_t *buffer = malloc(room ? room : 1);
 
 	if (!buffer)
 		abort();
 	if (in->len)
 		memcpy(buffer + headroom, in->bytes, in->len);
-	pkt = (struct tp_packet){
+	return (struct tp_packet){
 		.data = buffer + headroom,
 		.end = buffer + headroom + in->len,
 		.room = buffer,
 		.room_end = buffer + room,
 		.ingress = WORLD_INGRESS,
 	};
-	host.random = random;
-	out->verdict = work(&host, &pkt);
-	random = host.random;
-	out->egress = pkt.egress;
-	out->output = pkt.is_rewritten;
-	out->frame.len = (size_t)(pkt.end - pkt.data);
+}
+
+static void let_go(struct tp_packet *pkt, const struct frame *in, struct outcome *out)
+{
+	out->egress = pkt->egress;
+	out->output = pkt->is_rewritten;
+	out->frame.len = (size_t)(pkt->end - pkt->data);
 	if (out->output)
-		frame_wrap(pkt.data, out->frame.len, &out->frame);
+		frame_wrap(pkt->data, out->frame.len, &out->frame);
 	else if (out->frame.len)
-		memcpy(out->frame.bytes, pkt.data, out->frame.len);
+		memcpy(out->frame.bytes, pkt->data, out->frame.len);
 	if (out->verdict == TP_RELAYED || out->output)
 		frame_forget_random(in, &out->frame, out->transaction);
+	free(pkt->room);
 }
+
+static uint64_t random_state;
 
 void native_run(
 	const struct world *world, const struct frame *in, size_t headroom, struct outcome *out)
 {
-	run(world, in, headroom, relay, out);
+	struct tp_host host = host_of(world);
+	struct tp_packet pkt = hold(in, headroom);
+
+	host.random = random_state;
+	out->verdict = tp_relay(&host, &pkt);
+	random_state = host.random;
+	let_go(&pkt, in, out);
 }
 
-void native_run_burst(
-	const struct world *world, const struct frame *in, size_t headroom, struct outcome *out)
+void native_run_burst(const struct world *world, const struct frame *in, uint32_t count,
+	size_t headroom, struct outcome *out)
 {
-	run(world, in, headroom, relay_burst, out);
+	struct tp_host host = host_of(world);
+	enum tp_verdict verdicts[TP_BURST];
+	struct tp_packet pkts[TP_BURST];
+	bool all = true;
+
+	for (uint32_t i = 0; i < count; i++)
+		pkts[i] = hold(&in[i], headroom);
+	host.random = random_state;
+	if (tp_relay_burst(&host, pkts, verdicts, count)) {
+		for (uint32_t i = 0; i < count; i++)
+			all &= verdicts[i] == TP_RELAYED;
+		if (!all)
+			abort();
+	}
+	random_state = host.random;
+	for (uint32_t i = 0; i < count; i++) {
+		out[i].verdict = verdicts[i];
+		let_go(&pkts[i], &in[i], &out[i]);
+	}
 }
 
 bool frame_equal(const struct frame *a, const struct frame *b)

@@ -52,7 +52,7 @@ static void expect(const char *what, int detail, enum tp_family family, enum tp_
 	if (bpf && bpf_run(bpf, &world, &in, &kernel))
 		ok = ok && kernel.verdict == want && bpf_counters_equal(bpf, &world) &&
 		     frame_equal(&native.frame, &kernel.frame);
-	native_run_burst(&world, &in, HEADROOM, &burst);
+	native_run_burst(&world, &in, 1, HEADROOM, &burst);
 	ok = ok && burst.verdict == want && frame_equal(&native.frame, &burst.frame);
 	if (ok) {
 		passed++;

@@ -3,10 +3,13 @@
  * must agree in verdict, bytes and counters, and whoever runs it, the laws hold: what passes is
  * untouched, and a checksum that leaves is right exactly if it came in right.
  *
- * usage: vectors_random [packets [seed]] runs both; with "native" in front the native core alone.
+ * usage: vectors_random [packets [seed]] runs both; with "native" in front the native core alone,
+ * and the same packets once more in bursts as a polling worker takes them: what packets share there
+ * must not show.
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "senders.h"
 #include "wire.h"
@@ -233,6 +236,75 @@ static bool agree_by_wire(struct wire_runner *wire, const struct world *world,
 	       wire_counters_equal(wire, world);
 }
 
+#define COUNTERS (sizeof(struct tp_worker_counters) / sizeof(uint64_t))
+
+/* All that is counted; of the flows a sum in which each slot has a weight of its own. */
+struct counted {
+	uint64_t words[COUNTERS + 1];
+};
+
+static struct counted count_all(const struct world *world)
+{
+	struct tp_worker_counters totals = tp_table_totals(world->table);
+	struct counted out = {0};
+
+	memcpy(out.words, &totals, sizeof(totals));
+	for (uint32_t slot = 0; slot < tp_table_slots(world->table); slot++) {
+		struct tp_flow_counters flow = world_counted(&world->memory, slot);
+
+		out.words[COUNTERS] += (slot + 1) * (flow.packets << 32) + flow.bytes * (slot + 1);
+	}
+	return out;
+}
+
+static bool counted_twice(
+	const struct counted *before, const struct counted *once, const struct counted *twice)
+{
+	for (size_t i = 0; i <= COUNTERS; i++) {
+		if (once->words[i] - before->words[i] != twice->words[i] - once->words[i])
+			return false;
+	}
+	return true;
+}
+
+/* Up to TP_BURST packets one by one, and what came of them. */
+struct batch {
+	struct frame frames[TP_BURST];
+	struct outcome alone[TP_BURST], together[TP_BURST];
+	uint32_t count;
+	struct counted before;
+};
+
+static void add_to_batch(
+	const struct world *world, struct batch *batch, const struct frame *in, struct outcome *got)
+{
+	if (batch->count == 0)
+		batch->before = count_all(world);
+	native_run(world, in, HEADROOM, got);
+	batch->frames[batch->count] = *in;
+	batch->alone[batch->count++] = *got;
+}
+
+/* NULL, or the packet that fared otherwise in company; the first one where it is the counters. */
+static const struct frame *run_batch(const struct world *world, struct batch *batch)
+{
+	struct counted once = count_all(world), twice;
+	uint32_t count = batch->count;
+
+	batch->count = 0;
+	native_run_burst(world, batch->frames, count, HEADROOM, batch->together);
+	for (uint32_t i = 0; i < count; i++) {
+		const struct outcome *a = &batch->alone[i], *b = &batch->together[i];
+
+		if (a->verdict != b->verdict || a->output != b->output ||
+			!frame_equal(&a->frame, &b->frame) ||
+			(a->verdict == TP_RELAYED && a->egress != b->egress))
+			return &batch->frames[i];
+	}
+	twice = count_all(world);
+	return counted_twice(&batch->before, &once, &twice) ? NULL : &batch->frames[0];
+}
+
 /* From here on a packet without a flow may have one that found no slot. */
 static void lose_a_flow(const struct world *world, struct bpf_runner *bpf, struct wire_runner *wire)
 {
@@ -274,6 +346,8 @@ int main(int argc, char **argv)
 	bool alone = argc > 1 && strcmp(argv[1], "native") == 0;
 	unsigned long packets = argc > 1 + alone ? strtoul(argv[1 + alone], NULL, 0) : 100000;
 	static struct outcome native;
+	static struct batch batch;
+	const struct frame *odd = NULL;
 	const char *reason = "asked for";
 	struct bpf_runner *bpf = NULL;
 	struct wire_runner *wire = NULL;
@@ -302,12 +376,20 @@ int main(int argc, char **argv)
 		if (i == packets / 2)
 			lose_a_flow(&world, bpf, wire);
 		make(&in);
-		if (alone)
+		if (alone && batch.count == 0)
 			world.outputs = one_in(2);
-		native_run(&world, &in, HEADROOM, &native);
+		if (alone)
+			add_to_batch(&world, &batch, &in, &native);
+		else
+			native_run(&world, &in, HEADROOM, &native);
 		if (!lawful(&in, &native) || (bpf && !agree(bpf, &world, &in, &native)) ||
 			(wire && !agree_by_wire(wire, &world, &in, &native)))
 			return give_up(i, &in, &native);
+		if (batch.count == TP_BURST ||
+			(batch.count && (one_in(TP_BURST) || i + 1 == packets / 2)))
+			odd = run_batch(&world, &batch);
+		if (odd)
+			return give_up(i, odd, &native);
 	}
 	print_verdicts(&world);
 	whole = wire_close(wire);

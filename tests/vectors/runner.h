@@ -23,9 +23,9 @@ struct outcome {
 void native_run(
 	const struct world *world, const struct frame *in, size_t headroom, struct outcome *out);
 
-/* The same as a polling worker does it (core/burst.h). */
-void native_run_burst(
-	const struct world *world, const struct frame *in, size_t headroom, struct outcome *out);
+/* The same as a polling worker does it (core/burst.h): up to TP_BURST frames together. */
+void native_run_burst(const struct world *world, const struct frame *in, uint32_t count,
+	size_t headroom, struct outcome *out);
 
 /* True when both frames have the same bytes. */
 bool frame_equal(const struct frame *a, const struct frame *b);
