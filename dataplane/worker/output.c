@@ -1,25 +1,14 @@
-/*
- * Raw sockets to which IP headers are described, not given: where a socket includes the header, the
- * kernel refuses what is larger than the link (EMSGSIZE) instead of fragmenting it. DF is a
- * property of the socket, so IPv4 has two.
- */
+/* Raw sockets to which IP headers are described, not given (base/raw.h). DF is a property of the
+ * socket, so IPv4 has two. */
 #include "output.h"
 
 #include "base/cleanup.h"
+#include "base/raw.h"
 #include "messages.h"
 
 #include <errno.h>
-#include <linux/filter.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* In <linux/in6.h>, which does not go together with <netinet/in.h>. */
-#ifndef IPV6_FREEBIND
-#define IPV6_FREEBIND 78
-#endif
-
-/* So that a few neighbours that never answer, each with a queue full of packets, starve nobody. */
-#define SEND_BUFFER (4 << 20)
 
 enum { IPV4, IPV4_WHOLE, IPV6, SOCKETS };
 
@@ -36,69 +25,17 @@ struct tp_output {
 	} sockets[SOCKETS];
 };
 
-/* As the control plane's sockets (engine/socket/udp.c): whatever path MTU an ICMP message claims,
- * unless the packet must not be fragmented. */
-static const struct kind {
-	int family, level, discover, discovering, freebind;
+static const struct {
+	int family;
+	bool whole;
 } kinds[SOCKETS] = {
-	[IPV4] = {AF_INET, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_OMIT, IP_FREEBIND},
-	[IPV4_WHOLE] = {AF_INET, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_FREEBIND},
-	[IPV6] = {AF_INET6, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT, IPV6_FREEBIND},
-};
+	[IPV4] = {AF_INET, false}, [IPV4_WHOLE] = {AF_INET, true}, [IPV6] = {AF_INET6, false}};
 
-static int set(int fd, int level, int option, int value)
+static int open_socket(int which, int *out)
 {
-	return setsockopt(fd, level, option, &value, sizeof(value)) < 0 ? -errno : 0;
-}
+	int err = tp_raw_open(kinds[which].family, kinds[which].whole, out);
 
-/*
- * A raw socket gets a copy of every UDP packet that the machine receives, but for addresses: this
- * one is bound to one that no packet has (RFC 7600, RFC 6666).
- */
-static int bind_to_nothing(int fd, const struct kind *kind)
-{
-	const struct sockaddr_in v4 = {
-		.sin_family = AF_INET, .sin_addr.s_addr = htonl(0xc0000008)}; /* 192.0.0.8 */
-	const struct sockaddr_in6 v6 = {
-		.sin6_family = AF_INET6, .sin6_addr.s6_addr = {1, [15] = 1}}; /* 100::1 */
-	int err = set(fd, kind->level, kind->freebind, 1);
-
-	if (err)
-		return err;
-	if (kind->family == AF_INET)
-		return bind(fd, (const void *)&v4, sizeof(v4)) < 0 ? -errno : 0;
-	return bind(fd, (const void *)&v6, sizeof(v6)) < 0 ? -errno : 0;
-}
-
-/* Nor can it be made to receive anything later. */
-static int deafen(int fd)
-{
-	struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
-	const struct sock_fprog program = {.len = 1, .filter = &nothing};
-
-	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0)
-		return -errno;
-	return set(fd, SOL_SOCKET, SO_LOCK_FILTER, 1);
-}
-
-static int open_socket(const struct kind *kind, int *out)
-{
-	TP_AUTO_CLOSE int fd =
-		socket(kind->family, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
-	int err;
-
-	if (fd < 0)
-		return errno == EAFNOSUPPORT && kind->family == AF_INET6 ? 0 : -errno;
-	if (set(fd, SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER) < 0)
-		set(fd, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER);
-	err = deafen(fd);
-	if (!err)
-		err = bind_to_nothing(fd, kind);
-	if (!err)
-		err = set(fd, kind->level, kind->discover, kind->discovering);
-	if (!err)
-		*out = TP_TAKE_FD(fd);
-	return err;
+	return err == -EAFNOSUPPORT && which == IPV6 ? 0 : err;
 }
 
 int tp_output_open(struct tp_output **out)
@@ -111,7 +48,7 @@ int tp_output_open(struct tp_output **out)
 	for (int i = 0; i < SOCKETS; i++)
 		o->sockets[i].fd = -1;
 	for (int i = 0; !err && i < SOCKETS; i++)
-		err = open_socket(&kinds[i], &o->sockets[i].fd);
+		err = open_socket(i, &o->sockets[i].fd);
 	if (err)
 		tp_output_close(o);
 	else
