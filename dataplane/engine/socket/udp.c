@@ -12,8 +12,9 @@
 /* Fragmented datagrams arrive whole; the pages of a buffer cost memory only once they are used. */
 #define RX_BUFFER_SIZE  65536
 #define LISTENER_BUFFER (4 << 20)
+#define STEERED_BUFFER  (4 << 20)
 #define RELAY_BUFFER    (256 << 10)
-#define CONTROL_SIZE    (2 * CMSG_SPACE(sizeof(int)))
+#define CONTROL_SIZE    (2 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct sockaddr_in6)))
 
 struct tp_udp_rx {
 	struct tp_udp_packet packets[TP_UDP_BATCH];
@@ -44,8 +45,8 @@ struct tp_udp_tx {
 
 /* What the two families call the same thing. */
 struct ip_options {
-	int level, receive_ttl, receive_tos, receive_error, mtu_discover, ttl, tos;
-	int fragment, no_fragment;
+	int level, receive_ttl, receive_tos, receive_error, receive_local, mtu_discover, ttl, tos;
+	int fragment, no_fragment, freebind;
 };
 
 /*
@@ -54,10 +55,11 @@ struct ip_options {
  * IPv6 it is the other way round.
  */
 static const struct ip_options ipv4_options = {IPPROTO_IP, IP_RECVTTL, IP_RECVTOS, IP_RECVERR,
-	IP_MTU_DISCOVER, IP_TTL, IP_TOS, IP_PMTUDISC_OMIT, IP_PMTUDISC_DO};
+	IP_RECVORIGDSTADDR, IP_MTU_DISCOVER, IP_TTL, IP_TOS, IP_PMTUDISC_OMIT, IP_PMTUDISC_DO,
+	IP_FREEBIND};
 static const struct ip_options ipv6_options = {IPPROTO_IPV6, IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS,
-	IPV6_RECVERR, IPV6_MTU_DISCOVER, IPV6_HOPLIMIT, IPV6_TCLASS, IPV6_PMTUDISC_DONT,
-	IPV6_PMTUDISC_DO};
+	IPV6_RECVERR, IPV6_RECVORIGDSTADDR, IPV6_MTU_DISCOVER, IPV6_HOPLIMIT, IPV6_TCLASS,
+	IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_DO, IPV6_FREEBIND};
 
 static const struct ip_options *options_of(int family)
 {
@@ -72,12 +74,12 @@ static int set_int(int fd, int level, int option, int value)
 static int set_options(int fd, const struct tp_addr *local, enum tp_udp_role role)
 {
 	const struct ip_options *o = options_of(local->family == TP_IPV4 ? AF_INET : AF_INET6);
-	int buffer = role == TP_UDP_LISTENER ? LISTENER_BUFFER : RELAY_BUFFER;
+	static const int buffers[] = {LISTENER_BUFFER, RELAY_BUFFER, STEERED_BUFFER};
 	int err = 0;
 
 	/* Beyond the system's limit only with privileges; what it grants is enough to work. */
-	if (set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, buffer) < 0)
-		set_int(fd, SOL_SOCKET, SO_RCVBUF, buffer);
+	if (set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, buffers[role]) < 0)
+		set_int(fd, SOL_SOCKET, SO_RCVBUF, buffers[role]);
 	if (local->family == TP_IPV6)
 		err = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
 	if (!err)
@@ -88,19 +90,41 @@ static int set_options(int fd, const struct tp_addr *local, enum tp_udp_role rol
 		err = set_int(fd, o->level, o->mtu_discover, o->fragment);
 	if (!err && role == TP_UDP_RELAY)
 		err = set_int(fd, o->level, o->receive_error, 1);
+	if (!err && role == TP_UDP_STEERED)
+		err = set_int(fd, o->level, o->receive_local, 1);
+	if (!err && role == TP_UDP_STEERED)
+		err = set_int(fd, o->level, o->freebind, 1);
 	return err;
+}
+
+/* Addresses that no packet has (RFC 7600, RFC 6666). */
+static struct tp_addr nowhere(uint8_t family)
+{
+	static const uint8_t v4[4] = {192, 0, 0, 8}, v6[16] = {1, [15] = 1};
+
+	return tp_addr_make(family, family == TP_IPV4 ? v4 : v6, 0);
+}
+
+int tp_udp_probe(const struct tp_addr *local)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = tp_addr_to_sockaddr(local, &sa);
+	TP_AUTO_CLOSE int fd = socket(sa.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	return fd < 0 || bind(fd, (struct sockaddr *)&sa, len) < 0 ? -errno : 0;
 }
 
 int tp_udp_open(const struct tp_addr *local, enum tp_udp_role role, int *out)
 {
+	const struct tp_addr bound = role == TP_UDP_STEERED ? nowhere(local->family) : *local;
 	struct sockaddr_storage sa;
-	socklen_t len = tp_addr_to_sockaddr(local, &sa);
+	socklen_t len = tp_addr_to_sockaddr(&bound, &sa);
 	TP_AUTO_CLOSE int fd = socket(sa.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int err;
 
 	if (fd < 0)
 		return -errno;
-	err = set_options(fd, local, role);
+	err = set_options(fd, &bound, role);
 	if (err < 0)
 		return err;
 	if (bind(fd, (struct sockaddr *)&sa, len) < 0)
@@ -144,13 +168,16 @@ void tp_udp_rx_free(struct tp_udp_rx *rx)
 }
 
 /* TTL and TOS as the kernel reports them: as int, or (IPv4 TOS) as one byte. */
-static void read_marks(struct msghdr *m, struct tp_udp_packet *packet)
+static void read_control(struct msghdr *m, struct tp_udp_packet *packet)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
 		uint8_t value = *CMSG_DATA(c);
 
-		if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TTL) ||
-			(c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_HOPLIMIT))
+		if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_ORIGDSTADDR) ||
+			(c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_ORIGDSTADDR))
+			tp_addr_from_sockaddr((const void *)CMSG_DATA(c), &packet->local);
+		else if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TTL) ||
+			 (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_HOPLIMIT))
 			packet->ttl = value;
 		else if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) ||
 			 (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS))
@@ -181,7 +208,7 @@ size_t tp_udp_receive(struct tp_udp_rx *rx, int fd, const struct tp_udp_packet *
 			.bytes = rx->iov[i].iov_base, .len = rx->messages[i].msg_len};
 		if (tp_addr_from_sockaddr((struct sockaddr *)&rx->names[i], &packet->remote) < 0)
 			continue;
-		read_marks(m, packet);
+		read_control(m, packet);
 		kept++;
 	}
 	*packets = rx->packets;
@@ -233,28 +260,37 @@ void tp_udp_tx_free(struct tp_udp_tx *tx)
 	free(tx);
 }
 
-static struct cmsghdr *put_int(struct cmsghdr *c, int level, int type, int value)
+static struct cmsghdr *put(struct cmsghdr *c, int level, int type, const void *value, size_t size)
 {
 	c->cmsg_level = level;
 	c->cmsg_type = type;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &value, sizeof(value));
-	return (void *)((uint8_t *)c + CMSG_SPACE(sizeof(int)));
+	c->cmsg_len = CMSG_LEN(size);
+	memcpy(CMSG_DATA(c), value, size);
+	return (void *)((uint8_t *)c + CMSG_SPACE(size));
 }
 
-static void set_marks(struct msghdr *m, struct cmsghdr *control, struct tp_udp_marks marks)
+static struct cmsghdr *put_int(struct cmsghdr *c, int level, int type, int value)
+{
+	return put(c, level, type, &value, sizeof(value));
+}
+
+static struct cmsghdr *put_marks(struct msghdr *m, struct tp_udp_marks marks)
 {
 	const struct ip_options *o = options_of(((struct sockaddr *)m->msg_name)->sa_family);
-	struct cmsghdr *end = put_int(control, o->level, o->tos, marks.tos);
+	struct cmsghdr *end = put_int(m->msg_control, o->level, o->tos, marks.tos);
 
 	if (marks.ttl)
 		end = put_int(end, o->level, o->ttl, marks.ttl);
-	m->msg_control = control;
-	m->msg_controllen = (size_t)((uint8_t *)end - (uint8_t *)control);
+	return end;
 }
 
-void tp_udp_queue(struct tp_udp_tx *tx, int fd, const struct tp_addr *to, const void *head,
-	size_t head_len, const void *data, size_t data_len, struct tp_udp_marks marks)
+static void end_control(struct msghdr *m, const struct cmsghdr *end)
+{
+	m->msg_controllen = (size_t)((const uint8_t *)end - (const uint8_t *)m->msg_control);
+}
+
+/* The message's number; it has no payload yet. */
+static unsigned begin_message(struct tp_udp_tx *tx, const struct tp_addr *to)
 {
 	struct msghdr *m;
 	unsigned i;
@@ -263,17 +299,62 @@ void tp_udp_queue(struct tp_udp_tx *tx, int fd, const struct tp_addr *to, const 
 		tp_udp_flush(tx);
 	i = tx->queued++;
 	m = &tx->messages[i].msg_hdr;
-	*m = (struct msghdr){.msg_name = &tx->names[i], .msg_iov = tx->iov[i]};
+	*m = (struct msghdr){.msg_name = &tx->names[i],
+		.msg_iov = tx->iov[i],
+		.msg_control = tx->control[i].bytes};
 	m->msg_namelen = tp_addr_to_sockaddr(to, &tx->names[i]);
+	return i;
+}
+
+static void put_payload(struct tp_udp_tx *tx, unsigned i, const void *head, size_t head_len,
+	const void *data, size_t data_len)
+{
+	struct msghdr *m = &tx->messages[i].msg_hdr;
+
 	if (head_len) {
 		memcpy(tx->heads[i], head, head_len);
 		tx->iov[i][m->msg_iovlen++] = (struct iovec){tx->heads[i], head_len};
 	}
 	if (data_len)
 		tx->iov[i][m->msg_iovlen++] = (struct iovec){(void *)data, data_len};
-	set_marks(m, &tx->control[i].align, marks);
+}
+
+void tp_udp_queue(struct tp_udp_tx *tx, int fd, const struct tp_addr *to, const void *head,
+	size_t head_len, const void *data, size_t data_len, struct tp_udp_marks marks)
+{
+	unsigned i = begin_message(tx, to);
+	struct msghdr *m = &tx->messages[i].msg_hdr;
+
+	put_payload(tx, i, head, head_len, data, data_len);
+	end_control(m, put_marks(m, marks));
 	tx->fds[i] = fd;
 	tx->dont_fragment[i] = marks.dont_fragment;
+}
+
+static struct cmsghdr *put_source(struct cmsghdr *c, const struct tp_addr *from)
+{
+	struct in_pktinfo v4 = {.ipi_ifindex = 0};
+	struct in6_pktinfo v6 = {.ipi6_ifindex = 0};
+
+	if (from->family == TP_IPV4) {
+		memcpy(&v4.ipi_spec_dst, tp_addr_bytes(from), sizeof(v4.ipi_spec_dst));
+		return put(c, IPPROTO_IP, IP_PKTINFO, &v4, sizeof(v4));
+	}
+	memcpy(&v6.ipi6_addr, from->ip, sizeof(v6.ipi6_addr));
+	return put(c, IPPROTO_IPV6, IPV6_PKTINFO, &v6, sizeof(v6));
+}
+
+void tp_udp_queue_from(struct tp_udp_tx *tx, int fd, const struct tp_addr *from,
+	const struct tp_addr *to, const void *head, size_t head_len, const void *data,
+	size_t data_len, struct tp_udp_marks marks)
+{
+	unsigned i = begin_message(tx, to);
+	struct msghdr *m = &tx->messages[i].msg_hdr;
+
+	put_payload(tx, i, head, head_len, data, data_len);
+	end_control(m, put_source(put_marks(m, marks), from));
+	tx->fds[i] = fd;
+	tx->dont_fragment[i] = false;
 }
 
 /* Sends messages first..end - 1, all of one socket; what the kernel refuses is counted and left. */

@@ -9,8 +9,15 @@
 #define TP_UDP_BATCH     32
 #define TP_UDP_HEAD_SIZE 1024
 
-/* TP_UDP_LISTENER: large buffers. TP_UDP_RELAY: ICMP errors are kept for tp_udp_next_error(). */
-enum tp_udp_role { TP_UDP_LISTENER, TP_UDP_RELAY };
+/*
+ * TP_UDP_LISTENER: large buffers. TP_UDP_RELAY: ICMP errors are kept for tp_udp_next_error().
+ * TP_UDP_STEERED: gets what others steer to it, whatever the destination, which is reported; the
+ * local address is one that no packet has, of the family of `local`.
+ */
+enum tp_udp_role { TP_UDP_LISTENER, TP_UDP_RELAY, TP_UDP_STEERED };
+
+/* Could a socket be bound to it now? 0; -EADDRINUSE, -EADDRNOTAVAIL and what else bind() says. */
+int tp_udp_probe(const struct tp_addr *local);
 
 /* Bound to `local`; TTL and TOS of what arrives are reported; DF is clear unless asked for. */
 int tp_udp_open(const struct tp_addr *local, enum tp_udp_role role, int *out);
@@ -19,6 +26,7 @@ struct tp_udp_packet {
 	uint8_t *bytes; /* inside the tp_udp_rx: valid until its next tp_udp_receive() */
 	size_t len;
 	struct tp_addr remote;
+	struct tp_addr local; /* TP_UDP_STEERED: where it was sent to */
 	uint8_t ttl, tos;
 };
 
@@ -60,5 +68,12 @@ void tp_udp_tx_free(struct tp_udp_tx *tx);
  */
 void tp_udp_queue(struct tp_udp_tx *tx, int fd, const struct tp_addr *to, const void *head,
 	size_t head_len, const void *data, size_t data_len, struct tp_udp_marks marks);
+/*
+ * The same through a socket that has no address of its own: `from` is the source. DF is the
+ * socket's business.
+ */
+void tp_udp_queue_from(struct tp_udp_tx *tx, int fd, const struct tp_addr *from,
+	const struct tp_addr *to, const void *head, size_t head_len, const void *data,
+	size_t data_len, struct tp_udp_marks marks);
 void tp_udp_flush(struct tp_udp_tx *tx);
 struct tp_udp_counters tp_udp_tx_counters(const struct tp_udp_tx *tx);
