@@ -132,8 +132,7 @@ static void warn_of_absent_relays(const struct config *config)
 
 	for (size_t i = 0; i < config->turn.relays_count; i++) {
 		const struct tp_addr *address = &config->turn.relays[i].address;
-		TP_AUTO_CLOSE int fd = -1;
-		int err = tp_udp_open(address, TP_UDP_RELAY, &fd);
+		int err = tp_udp_probe(address);
 
 		if (err < 0)
 			tp_warning("no allocation can be made on %s: %s",
@@ -157,10 +156,17 @@ static void own_relays(struct turnpike *t)
 
 static int start_relays(struct turnpike *t)
 {
-	char reason[TP_REASON_SIZE] = "";
-	int err = udp_transport_open_relays(t->transport, &t->config->turn, reason);
+	int err =
+		udp_transport_open_relays(t->transport, &t->config->turn, t->config->relay_sockets);
+	const char *reason = udp_transport_relays_reason(t->transport);
 
-	return err < 0 ? fail(*reason ? reason : "relay sockets", err) : 0;
+	if (err < 0) {
+		tp_error("the relayed addresses' sockets cannot be had: %s",
+			*reason ? reason : strerror(-err));
+		return err;
+	}
+	tp_info("relay sockets %s: %s", udp_transport_relays_kind(t->transport), reason);
+	return 0;
 }
 
 static int start_listeners(struct turnpike *t)

@@ -525,7 +525,8 @@ static int load_words(struct loader *l)
 	static const char *const levels[] = {"error", "warning", "info", "debug", NULL};
 	static const char *const formats[] = {"text", "json", NULL};
 	static const char *const switches[] = {"false", "true", NULL};
-	int level = TP_LOG_INFO, format = 0, old_channels = 0;
+	static const char *const sockets[] = {"auto", "per_allocation", "shared", NULL};
+	int level = TP_LOG_INFO, format = 0, old_channels = 0, relay_sockets = 0;
 	int err = loader_choose(l, "log.level", l->raw->log.level, levels, 4, &level);
 
 	if (err == 0)
@@ -533,9 +534,13 @@ static int load_words(struct loader *l)
 	if (err == 0)
 		err = loader_choose(l, "compat.rfc5766_channels", l->raw->compat.rfc5766_channels,
 			switches, 2, &old_channels);
+	if (err == 0)
+		err = loader_choose(
+			l, "relay.sockets", l->raw->relay.sockets, sockets, 3, &relay_sockets);
 	l->config->log_level = (enum tp_log_level)level;
 	l->config->log_json = format == 1;
 	l->config->turn.rfc5766_channels = old_channels == 1;
+	l->config->relay_sockets = (enum config_relay_sockets)relay_sockets;
 	return err;
 }
 

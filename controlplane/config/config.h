@@ -34,6 +34,12 @@ enum config_engine {
 	CONFIG_ENGINE_DPDK,
 };
 
+enum config_relay_sockets {
+	CONFIG_RELAY_SOCKETS_AUTO,
+	CONFIG_RELAY_SOCKETS_PER_ALLOCATION,
+	CONFIG_RELAY_SOCKETS_SHARED,
+};
+
 struct config_control {
 	const char *socket;
 	const char *group;
@@ -56,6 +62,7 @@ struct config {
 
 	struct turn_settings turn; /* complete */
 	struct auth_settings auth; /* complete; holds passwords until config_free() */
+	enum config_relay_sockets relay_sockets;
 
 	struct config_peer_rule *peer_rules;
 	size_t peer_rules_count;

@@ -68,6 +68,7 @@ static const cyaml_schema_value_t user_entry = {
 static const cyaml_schema_field_t relay_fields[] = {
 	GROUP_LIST("addresses", relay, addresses, &relay_address_entry),
 	GROUP_TEXT("ports", relay, ports),
+	GROUP_TEXT("sockets", relay, sockets),
 	CYAML_FIELD_END,
 };
 

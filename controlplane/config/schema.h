@@ -40,7 +40,7 @@ struct raw_config {
 	struct {
 		struct raw_relay_address *addresses;
 		uint32_t addresses_count;
-		char *ports;
+		char *ports, *sockets;
 	} relay;
 	struct {
 		struct raw_user *users;

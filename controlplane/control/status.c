@@ -35,18 +35,26 @@ static json_t *describe_warnings(const struct control_deps *deps)
 	return list;
 }
 
+static json_t *describe_relay_sockets(const struct udp_transport *transport)
+{
+	return json_pack("{s:s, s:s}", "kind", udp_transport_relays_kind(transport), "reason",
+		udp_transport_relays_reason(transport));
+}
+
 static json_t *run_status(const void *context, const json_t *params, struct rpc_error *error)
 {
 	const struct control_deps *deps = context;
 	const struct tp_shape *shape = &tp_table_memory(deps->table)->shape;
 	uint64_t uptime_ns = tp_clock_now_ns() - deps->started_ns;
 
-	return json_pack("{s:s, s:I, s:s, s:s, s:o, s:i, s:s, s:b, s:I, s:I, s:I, s:I, s:o}",
+	return json_pack("{s:s, s:I, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:I, s:I, s:I, s:I, s:o}",
 		"version", deps->version, "uptime_s", (json_int_t)(uptime_ns / TP_NS_PER_S),
 		"engine", deps->engine_ops->name, "engine_reason", deps->engine_reason,
 		"interfaces", describe_interfaces(deps), "workers", (int)shape->workers, "memory",
-		tp_table_memory(deps->table)->kind, "draining", turn_server_is_draining(deps->turn),
-		"allocations", (json_int_t)turn_server_count(deps->turn), "allocations_limit",
+		tp_table_memory(deps->table)->kind, "relay_sockets",
+		describe_relay_sockets(deps->transport), "draining",
+		turn_server_is_draining(deps->turn), "allocations",
+		(json_int_t)turn_server_count(deps->turn), "allocations_limit",
 		(json_int_t)deps->config->turn.allocations_max, "flows",
 		(json_int_t)tp_table_live(deps->table), "flows_limit", (json_int_t)shape->capacity,
 		"warnings", describe_warnings(deps));

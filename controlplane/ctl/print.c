@@ -49,6 +49,15 @@ static void put_interfaces(struct text_table *table, const json_t *interfaces)
 	}
 }
 
+static void put_relay_sockets(struct text_table *table, const json_t *sockets)
+{
+	const char *kind = json_string_value(at(sockets, "kind"));
+	const char *reason = json_string_value(at(sockets, "reason"));
+
+	text_cell(table, "relay_sockets");
+	text_cell(table, "%s (%s)", kind ? kind : "-", reason ? reason : "-");
+}
+
 void print_status(const json_t *doc)
 {
 	static const char *const first[] = {"version", "engine", "engine_reason", NULL};
@@ -60,6 +69,7 @@ void print_status(const json_t *doc)
 	text_begin(&table, NULL);
 	put_members(&table, doc, first);
 	put_interfaces(&table, at(doc, "interfaces"));
+	put_relay_sockets(&table, at(doc, "relay_sockets"));
 	put_members(&table, doc, then);
 	text_cell(&table, "uptime");
 	text_seconds(&table, at(doc, "uptime_s"));

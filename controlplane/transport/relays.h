@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "controlplane/config/config.h"
 #include "controlplane/turn/server.h"
 #include "dataplane/engine/engine.h"
 #include "dataplane/engine/socket/udp.h"
@@ -17,11 +18,8 @@ struct relays; /* each kind has its own layout */
 struct relays_options {
 	struct event_base *base;
 	struct tp_udp_rx *rx;
-	struct tp_udp_tx *tx; /* flushed after each batch of received packets */
-	/* What can be opened: an address by alloc_relay.pool, a port between these. */
-	const struct turn_relay_address *addresses;
-	size_t addresses_count;
-	uint16_t port_min, port_max;
+	struct tp_udp_tx *tx;             /* flushed after each batch of received packets */
+	const struct turn_settings *turn; /* what can be opened: turn->relays[alloc_relay.pool] */
 };
 
 struct relays_ops {
@@ -55,3 +53,23 @@ struct relays_ops {
 };
 
 extern const struct relays_ops relays_each;
+extern const struct relays_ops relays_shared; /* absent when built with -Dxdp=disabled */
+
+/*
+ * For both kinds: reads a socket until it is empty, but only so long that the others get their turn
+ * (threat R17), and sends what comes of it. Returns how many packets there were.
+ */
+typedef void relays_take(void *arg, uint64_t now_ns, const struct tp_udp_packet *packet);
+size_t relays_read(const struct relays_options *options, int fd, relays_take *take, void *arg);
+
+/*
+ * What is wanted; `auto` is shared sockets where BPF is allowed and the kernel keeps the ports for
+ * us, else one socket each. Blocks on the kernel. -errno, and out->reason says why not.
+ */
+struct relays_choice {
+	const struct relays_ops *ops;
+	struct relays *relays;
+	char reason[TP_REASON_SIZE]; /* why this kind */
+};
+int relays_start(const struct relays_options *options, enum config_relay_sockets wanted,
+	struct relays_choice *out);

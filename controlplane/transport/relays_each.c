@@ -13,8 +13,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* Batches read from one socket before the others get their turn (threat R17). */
-#define ROUNDS_MAX 4
 /* Descriptors that relays leave to the control socket and the service manager (threat R14). */
 #define KEPT_FDS 64
 
@@ -44,29 +42,25 @@ static void read_errors(const struct relay_socket *socket)
 	}
 }
 
+static void take_packet(void *arg, uint64_t now_ns, const struct tp_udp_packet *received)
+{
+	const struct relay_socket *socket = arg;
+	struct turn_packet packet = {received->bytes, received->len, received->ttl, received->tos};
+
+	turn_server_from_peer(
+		socket->relays->server, now_ns, socket->relay, &received->remote, &packet);
+}
+
 static void on_relay(evutil_socket_t fd, short what, void *arg)
 {
-	struct relay_socket *socket = arg;
-	const struct relays *relays = socket->relays;
-	const struct tp_udp_packet *packets;
-	size_t received = TP_UDP_BATCH;
+	const struct relay_socket *socket = arg;
+	const struct relays_options *options = &socket->relays->options;
 
-	for (int round = 0; round < ROUNDS_MAX && received == TP_UDP_BATCH; round++) {
-		uint64_t now_ns = tp_clock_now_ns();
-
-		received = tp_udp_receive(relays->options.rx, fd, &packets);
-		for (size_t i = 0; i < received; i++) {
-			struct turn_packet packet = {
-				packets[i].bytes, packets[i].len, packets[i].ttl, packets[i].tos};
-
-			turn_server_from_peer(
-				relays->server, now_ns, socket->relay, &packets[i].remote, &packet);
-		}
-		/* Nothing to read, yet woken: only the error queue can be the reason. */
-		if (round == 0 && received == 0)
-			read_errors(socket);
-		tp_udp_flush(relays->options.tx);
-	}
+	if (relays_read(options, fd, take_packet, arg) > 0)
+		return;
+	/* Nothing to read, yet woken: only the error queue can be the reason. */
+	read_errors(socket);
+	tp_udp_flush(options->tx);
 }
 
 static void close_socket(struct relay_socket *socket)

@@ -32,8 +32,7 @@ struct udp_transport {
 	struct tp_udp_tx *tx;
 	struct listener listeners[LISTENERS_MAX];
 	size_t listeners_count;
-	const struct relays_ops *relays_ops;
-	struct relays *relays;
+	struct relays_choice relays;
 	struct alloc_traffic traffic[TP_DIRECTIONS];
 	uint64_t policed;
 	struct tp_log_limit log_limit;
@@ -88,19 +87,19 @@ static void send_peer(void *context, struct alloc_relay *from, const struct tp_a
 	struct udp_transport *transport = context;
 
 	count(transport, TP_CLIENT_TO_PEER, data_len);
-	transport->relays_ops->send(
-		transport->relays, from, peer, data, data_len, udp_marks(marks));
+	transport->relays.ops->send(
+		transport->relays.relays, from, peer, data, data_len, udp_marks(marks));
 }
 
 static int open_relay(void *context, struct alloc_relay *relay)
 {
 	struct udp_transport *transport = context;
-	int err = transport->relays_ops->open(transport->relays, relay);
+	int err = transport->relays.ops->open(transport->relays.relays, relay);
 
 	if (!err) {
 		err = flows_open_relay(transport->flows, relay);
 		if (err < 0)
-			transport->relays_ops->close(transport->relays, relay);
+			transport->relays.ops->close(transport->relays.relays, relay);
 	}
 	if (err < 0 && err != -EADDRINUSE && tp_log_allowed(&transport->log_limit))
 		tp_warning("a relayed address could not be opened: %s", strerror(-err));
@@ -119,7 +118,7 @@ static void close_relay(void *context, struct alloc_relay *relay)
 	flows_close_relay(transport->flows, relay);
 	/* What was queued before the end of the relay still leaves by its socket. */
 	tp_udp_flush(transport->tx);
-	transport->relays_ops->close(transport->relays, relay);
+	transport->relays.ops->close(transport->relays.relays, relay);
 }
 
 static void grant_permission(void *context, struct alloc_permission *permission)
@@ -262,28 +261,24 @@ void udp_transport_free(struct udp_transport *transport)
 	}
 	if (transport->timer)
 		event_free(transport->timer);
-	if (transport->relays)
-		transport->relays_ops->stop(transport->relays);
+	if (transport->relays.relays)
+		transport->relays.ops->stop(transport->relays.relays);
 	tp_udp_rx_free(transport->rx);
 	tp_udp_tx_free(transport->tx);
 	free(transport);
 }
 
 int udp_transport_open_relays(struct udp_transport *transport, const struct turn_settings *turn,
-	char reason[TP_REASON_SIZE])
+	enum config_relay_sockets wanted)
 {
 	const struct relays_options options = {
 		.base = transport->base,
 		.rx = transport->rx,
 		.tx = transport->tx,
-		.addresses = turn->relays,
-		.addresses_count = turn->relays_count,
-		.port_min = turn->port_min,
-		.port_max = turn->port_max,
+		.turn = turn,
 	};
 
-	transport->relays_ops = &relays_each;
-	return transport->relays_ops->start(&options, &transport->relays, reason);
+	return relays_start(&options, wanted, &transport->relays);
 }
 
 int udp_transport_listen(struct udp_transport *transport, const struct tp_addr *address)
@@ -309,7 +304,7 @@ int udp_transport_listen(struct udp_transport *transport, const struct tp_addr *
 
 int udp_transport_serve(struct udp_transport *transport, struct turn_server *server)
 {
-	int err = transport->relays_ops->serve(transport->relays, server);
+	int err = transport->relays.ops->serve(transport->relays.relays, server);
 
 	if (err < 0)
 		return err;
@@ -340,4 +335,14 @@ uint64_t udp_transport_policed(const struct udp_transport *transport)
 uint64_t udp_transport_failed(const struct udp_transport *transport)
 {
 	return tp_udp_tx_counters(transport->tx).failed;
+}
+
+const char *udp_transport_relays_kind(const struct udp_transport *transport)
+{
+	return transport->relays.ops->kind;
+}
+
+const char *udp_transport_relays_reason(const struct udp_transport *transport)
+{
+	return transport->relays.reason;
 }

@@ -4,10 +4,10 @@
  */
 #pragma once
 
+#include "controlplane/config/config.h"
 #include "controlplane/flows/flows.h"
 #include "controlplane/turn/server.h"
 #include "dataplane/core/flow.h"
-#include "dataplane/engine/engine.h"
 
 #include <event2/event.h>
 
@@ -22,10 +22,13 @@ int udp_transport_listen(struct udp_transport *transport, const struct tp_addr *
 
 /*
  * The sockets of the relayed addresses of `turn`, which must outlive the transport; may need
- * privileges. Before the first relay. -errno, and `reason` says why they cannot be had.
+ * privileges. Before the first relay. -errno, and the reason says why they cannot be had.
  */
 int udp_transport_open_relays(struct udp_transport *transport, const struct turn_settings *turn,
-	char reason[TP_REASON_SIZE]);
+	enum config_relay_sockets wanted);
+/* Which kind they are, as in the configuration, and why. */
+const char *udp_transport_relays_kind(const struct udp_transport *transport);
+const char *udp_transport_relays_reason(const struct udp_transport *transport);
 
 /* What turn_server_new() wants; valid as long as the transport. */
 struct turn_effects udp_transport_effects(struct udp_transport *transport);

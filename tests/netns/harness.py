@@ -343,6 +343,11 @@ def dpdk(driver="net_af_xdp", more=""):
 POLLING["dpdk"]["dpdk"] = dpdk()
 
 
+# Relayed addresses have a socket each, or share a few: the suite runs on both under engine `socket` (tests/run), and
+# on one of them under each other engine.
+RELAY_SOCKETS = {"socket": "per_allocation", "xdp": "shared", "afxdp": "per_allocation", "dpdk": "shared"}
+
+
 def configuration(directory, engine, changes=None):
     """What the server is told; `changes` are merged in, section by section."""
     config = {
@@ -350,7 +355,8 @@ def configuration(directory, engine, changes=None):
         "listen": [{"transport": "udp", "address": a, "port": PORT}
                    for a in (SERVER4, SERVER4B, SERVER6)],
         "relay": {"addresses": [{"address": RELAY4}, {"address": RELAY6}],
-                  "ports": "49152-65535"},
+                  "ports": "49152-65535",
+                  "sockets": os.environ.get("TURNPIKE_RELAY_SOCKETS") or RELAY_SOCKETS.get(engine, "auto")},
         "auth": {"users": [{"name": n, "password": p} for n, p in USERS.items()],
                  "secrets": SECRETS},
         "peers": {"allow": ["203.0.113.0/24", "2001:db8:2::/64"],

@@ -51,6 +51,7 @@
 	"    - {address: 10.0.0.5, external: 203.0.113.7}\n"                                         \
 	"    - {address: \"2001:db8::1\"}\n"                                                         \
 	"  ports: 50000-50999\n"                                                                     \
+	"  sockets: shared\n"                                                                        \
 	"auth:\n"                                                                                    \
 	"  users:\n"                                                                                 \
 	"    - {name: alice, password: in-the-file}\n"                                               \
@@ -252,6 +253,12 @@ static const struct {
 	{RELAY_WITH("addresses: [{address: 10.0.0.1}], ports: 50000-50000"), NULL},
 	{RELAY_WITH("addresses: [{address: 10.0.0.1}], ports: 50000 - 50001"),
 		"3:50: relay.ports: \"50000 \" is not a whole number"},
+	{RELAY_WITH("addresses: [{address: 10.0.0.1}], sockets: auto"), NULL},
+	{RELAY_WITH("addresses: [{address: 10.0.0.1}], sockets: per_allocation"), NULL},
+	{RELAY_WITH("addresses: [{address: 10.0.0.1}], sockets: shared"), NULL},
+	{RELAY_WITH("addresses: [{address: 10.0.0.1}], sockets: one"),
+		"3:52: relay.sockets: \"one\" is unknown, expected one of auto, per_allocation, "
+		"shared"},
 
 	/* auth */
 	{REALM LISTEN RELAY, "1:1: auth: has neither users nor secrets"},
@@ -456,6 +463,7 @@ static void test_defaults(void **state)
 	assert_true(c->turn.channel_lifetime_ns == 600 * TP_NS_PER_S);
 	assert_true(c->auth.nonce_lifetime_ns == 600 * TP_NS_PER_S);
 	assert_false(c->turn.rfc5766_channels);
+	assert_int_equal(c->relay_sockets, CONFIG_RELAY_SOCKETS_AUTO);
 	assert_int_equal(c->engine, CONFIG_ENGINE_AUTO);
 	assert_int_equal(c->engine_options.flows, 1048576);
 	assert_int_equal(c->engine_options.interfaces_count, 0);
@@ -554,6 +562,7 @@ static void test_everything_given(void **state)
 	assert_true(c->turn.lifetime_max_ns == 7200 * TP_NS_PER_S);
 	assert_true(c->turn.channel_lifetime_ns == 600 * TP_NS_PER_S);
 	assert_true(c->turn.rfc5766_channels);
+	assert_int_equal(c->relay_sockets, CONFIG_RELAY_SOCKETS_SHARED);
 	assert_int_equal(c->engine, CONFIG_ENGINE_XDP);
 	assert_int_equal(c->engine_options.xdp_mode, TP_XDP_GENERIC);
 	assert_int_equal(c->engine_options.interfaces_count, 2);

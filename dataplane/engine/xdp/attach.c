@@ -39,16 +39,18 @@ static int log_libbpf(enum libbpf_print_level level, const char *format, va_list
 	return 0;
 }
 
-/* Threat D01. */
+/* Threat D01; once, whoever asks. */
 static void warn_of_unprivileged_bpf(void)
 {
+	static bool looked;
 	TP_AUTO_CLOSE int fd =
 		open("/proc/sys/kernel/unprivileged_bpf_disabled", O_RDONLY | O_CLOEXEC);
 	char value = 0;
 
-	if (fd >= 0 && read(fd, &value, 1) == 1 && value == '0')
+	if (!looked && fd >= 0 && read(fd, &value, 1) == 1 && value == '0')
 		tp_warning("kernel.unprivileged_bpf_disabled is 0: every local user may load BPF "
 			   "programs; set it to 2");
+	looked = true;
 }
 
 void xdp_set_up_libbpf(void)
