@@ -93,8 +93,8 @@ class Subject:
 
 def subjects(scratch, core=None):
     """By key; `core` is for servers that are processes."""
-    def engine(name):
-        return lambda flows=1: servers.turnpike(scratch, name, servers.room_for(flows), core)
+    def engine(name, sockets="auto"):
+        return lambda flows=1: servers.turnpike(scratch, name, servers.room_for(flows), core, sockets)
 
     return {
         "drop": Subject("drop at s0", lambda flows: servers.Drop(), ends=True),
@@ -103,6 +103,7 @@ def subjects(scratch, core=None):
         "forward": Subject("kernel forwarding", lambda flows: None, plain=True),
         "xdp": Subject("turnpike xdp", engine("xdp")),
         "socket": Subject("turnpike socket", engine("socket")),
+        "each": Subject("the same, a socket each", engine("socket", "per_allocation")),
         "afxdp": Subject("turnpike afxdp", lambda flows=1: servers.turnpike_afxdp(
             scratch, servers.room_for(flows))),
         "testpmd": Subject("testpmd net_af_xdp", lambda flows: servers.Testpmd(

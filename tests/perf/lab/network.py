@@ -56,7 +56,8 @@ def make_network():
         run(*inside(namespace, "ip", "link", "set", device, "up"))
         run(*inside(namespace, "ethtool", "-K", device, "tx", "off", "gro", "on"))
     run(*inside(S, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0",
-                "net.ipv4.conf.s0.send_redirects=0", "net.ipv4.conf.all.rp_filter=0"))
+                "net.ipv4.conf.s0.send_redirects=0", "net.ipv4.conf.all.rp_filter=0",
+                "net.ipv4.ip_local_reserved_ports=49152-65535"))  # relays may share sockets
     greet_neighbours()
 
 

@@ -112,7 +112,7 @@ class Plan:
         yield Step("ways", "1", "xdp", 6, lambda: loops.ways_ns(self.scratch, self.count))
 
     def grants(self):
-        starts = {key: self.table[key].start for key in ("coturn", "socket", "xdp", "afxdp")}
+        starts = {key: self.table[key].start for key in ("coturn", "socket", "each", "xdp", "afxdp")}
         starts["dpdk"] = lambda: servers.turnpike_dpdk(self.scratch)
         for key, start in starts.items():
             yield Step("grants", "1", key, 1.5, lambda start=start: loops.grant_ns(
@@ -131,9 +131,10 @@ class Plan:
     def memory(self):
         room = {"flows": self.idle * 21 // 5, "allocations": self.idle}  # four records each
         starts = {"coturn": (lambda: servers.coturn(self.scratch),) * 2}
-        for key in ("socket", "xdp"):
-            starts[key] = tuple(lambda key=key, room=room: servers.turnpike(self.scratch, key, room)
-                                for room in (servers.TINY, room))
+        for key, engine, sockets in (("socket", "socket", "auto"), ("xdp", "xdp", "auto"),
+                                     ("each", "socket", "per_allocation")):
+            starts[key] = tuple(lambda engine=engine, sockets=sockets, room=room: servers.turnpike(
+                self.scratch, engine, room, sockets=sockets) for room in (servers.TINY, room))
         for key, (empty, sized) in starts.items():
             yield Step("memory", str(self.idle), key, 4, lambda empty=empty, sized=sized:
                        loops.idle_bytes(empty, sized, self.scratch, self.idle), rounds=2)

@@ -24,7 +24,7 @@ def room_for(flows):
     return {**ROOMY, "flows": max(ROOMY["flows"], 21 * flows // 10)}
 
 
-def configure(scratch, engine, dataplane="", relay=SERVER, room=None):
+def configure(scratch, engine, dataplane="", relay=SERVER, room=None, sockets="auto"):
     room = room or ROOMY
     config = scratch / f"{engine}.yaml"
     config.write_text(f"""realm: {REALM}
@@ -34,6 +34,7 @@ relay:
   addresses:
     - {{address: {relay}}}
   ports: 49152-65535
+  sockets: {sockets}
 auth:
   users:
     - {{name: {USER}, password: {PASSWORD}}}
@@ -57,10 +58,10 @@ log: {{level: warning, format: text}}
     return config
 
 
-def turnpike(scratch, engine, room=None, core=None):
+def turnpike(scratch, engine, room=None, core=None, sockets="auto"):
     """turnpiked alone: engines xdp and socket."""
     interfaces = "  interfaces: [s0]\n" if engine == "xdp" else ""
-    config = configure(scratch, engine, interfaces, room=room)
+    config = configure(scratch, engine, interfaces, room=room, sockets=sockets)
     return Process(S, [TURNPIKED, "-c", config], "ready engine=", scratch / f"{engine}.log", core)
 
 
