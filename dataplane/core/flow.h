@@ -333,7 +333,7 @@ static TP_INLINE uint64_t tp_flow_hash(const struct tp_flow_key *key, const uint
 
 /*
  * Where a flow may lie, and the tag it has there: two buckets to choose from. In a table with room
- * most flows lie at home, where readers look first: that costs one line instead of two.
+ * most flows lie at home, where readers look first: one tag tells instead of sixteen.
  */
 struct tp_place {
 	uint32_t home; /* a slot of the first bucket */
