@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import time
+import xml.etree.ElementTree
 
 import pytest
 
@@ -126,17 +127,36 @@ def test_as_fast_as_it_can(server, lab, backend):
 
 @ENGINES
 @covers("DP-26-1")
-def test_steps(server, lab):
-    """Several rates with several numbers of allocations; from several addresses to several peers."""
+def test_steps(server, lab, tmp_path):
+    """Several rates with several numbers of allocations; from several addresses to several peers; a page of it."""
     steps = relay(lab, "--rate", "200,400", "--active", "3,40", "--allocations", "40", "--locals", "3",
                   "--peers", "2", "--order", "random", "--duration", "0.5", "--direction", "both",
-                  "--pid", str(server.process.pid))["steps"]
+                  "--pid", str(server.process.pid), "--html", str(tmp_path / "page"))["steps"]
+    check_page((tmp_path / "page").read_text(), steps)
     assert [(step["active"], step["rate"]) for step in steps] == [(3, 200), (3, 400), (40, 200), (40, 400)]
     for step in steps:
         assert step["cpu_ns_per_packet"] > 0 or server.engine == "xdp"
         for way in step["directions"].values():
             assert abs(2 * way["offered"] - step["rate"]) < step["rate"] / 10
             assert_whole(way)
+
+
+def check_page(page, steps):
+    """A row for each step and direction, and in the charts every step with 40 allocations."""
+    assert page.count("<tr>") == 1 + 2 * len(steps)
+    charts = [xml.etree.ElementTree.fromstring(svg) for svg in re.findall("<svg.*?</svg>", page, re.S)]
+    assert [chart.get("aria-label") for chart in charts] == [
+        "Throughput against loss", "Latency against throughput", "Latency by percentile",
+        "Cost against the number of allocations"]
+    for chart, points in zip(charts, (2 * 2, 2 * 3 * 2, 8 * 9, 2 * 2)):
+        dots = chart.findall("circle")
+        assert len(dots) == points
+        for dot in dots:
+            assert 70 <= float(dot.get("cx")) <= 600 and 30 <= float(dot.get("cy")) <= 330
+    for step in steps[2:]:
+        latency = min(step["directions"]["up"]["latency_ns"]["50"], step["directions"]["down"]["latency_ns"]["50"])
+        assert f"<td>{latency / 1e3:.1f}</td>" in page
+    assert not re.search("https?:|nan|inf[^o]", page)
 
 
 @ENGINES
@@ -407,6 +427,7 @@ WHOLE = ["relay", "--server", "192.0.2.1:3478", "--user", "u", "--password", "w"
        ("DP-26-1", [*WHOLE, "-o", "/dev/null"], "pcap is what"),
        ("DP-26-1", ["pcap", *WHOLE[1:], "-o", "/dev/null"], "--local is needed"),
        ("DP-26-1", ["pcap", *WHOLE[1:], "--local", "192.0.2.3"], "needs one of them"),
+       ("DP-26-1", ["allocate", *WHOLE[1:], "--html", "/dev/null"], "--html"),
        ("DP-26-1", ["pcap", "--frame", "63"], "64 to 1518"),
        ("DP-26-1", ["relay", "--fast"], "--help"))
 def test_usage(options, word):

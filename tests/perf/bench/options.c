@@ -69,6 +69,7 @@ static const char usage[] =
 	"  --duration S       of a step; default 10\n"
 	"  --warm-up S        before that, send without counting; default 0\n"
 	"  --max-loss PCT     more lost than that, in percent: exit code 1\n"
+	"  --html FILE        also a page with charts\n"
 	"allocate, pcap:\n"
 	"  --keep             keep them, and renew them, until Ctrl-C or SIGTERM; then delete them\n"
 	"pcap:\n"
@@ -111,6 +112,7 @@ enum {
 	WARM_UP,
 	MAX_LOSS,
 	KEEP,
+	HTML,
 	DOWN,
 	FLOWS,
 	FRAME,
@@ -128,8 +130,8 @@ static const struct option known[] = {{"server", 1, 0, SERVER}, {"user", 1, 0, U
 	{"active", 1, 0, ACTIVE}, {"search", 1, 0, SEARCH}, {"size", 1, 0, SIZE},
 	{"mix", 1, 0, MIX}, {"order", 1, 0, ORDER}, {"duration", 1, 0, DURATION},
 	{"warm-up", 1, 0, WARM_UP}, {"max-loss", 1, 0, MAX_LOSS}, {"keep", 0, 0, KEEP},
-	{"out", 1, 0, 'o'}, {"down", 1, 0, DOWN}, {"flows", 1, 0, FLOWS}, {"frame", 1, 0, FRAME},
-	{"help", 0, 0, HELP}, {"version", 0, 0, VERSION}, {0}};
+	{"html", 1, 0, HTML}, {"out", 1, 0, 'o'}, {"down", 1, 0, DOWN}, {"flows", 1, 0, FLOWS},
+	{"frame", 1, 0, FRAME}, {"help", 0, 0, HELP}, {"version", 0, 0, VERSION}, {0}};
 
 /* What becomes steps, once all is read. */
 struct lists {
@@ -335,6 +337,9 @@ static void read_option(int option, char *text, struct options *o)
 	case 'o':
 		o->up_pcap = text;
 		break;
+	case HTML:
+		o->html = text;
+		break;
 	case DOWN:
 		o->down_pcap = text;
 		break;
@@ -419,6 +424,8 @@ static void check_command(const struct options *o)
 		errx(2, "--keep: for allocate and pcap");
 	if (writes != (o->command == BENCH_PCAP))
 		errx(2, "pcap is what --out, --down and --flows are for, and needs one of them");
+	if (o->html && o->command != BENCH_RELAY)
+		errx(2, "--html: for relay");
 	if (o->frame && o->command != BENCH_PCAP)
 		errx(2, "--frame: for pcap");
 }

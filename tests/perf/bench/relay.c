@@ -1,5 +1,6 @@
 #include "relay.h"
 
+#include "page.h"
 #include "process.h"
 #include "progress.h"
 
@@ -129,10 +130,30 @@ static int exit_code(const struct run *r, uint64_t highest)
 	return 0;
 }
 
+/* Before there is anything to write: what cannot be written is known before the measuring. */
+static FILE *open_page(const struct options *o)
+{
+	FILE *page = o->html ? fopen(o->html, "we") : NULL;
+
+	if (o->html && !page)
+		err(1, "%s", o->html);
+	return page;
+}
+
+static void write_page(FILE *page, const struct report *report)
+{
+	if (!page)
+		return;
+	page_write(page, report);
+	if (ferror(page) || fclose(page) != 0)
+		err(1, "%s", report->options->html);
+}
+
 int relay(const struct options *o, const struct making *making, struct clients *clients,
 	struct end *client_end, struct end *peer_end, const atomic_bool *stop)
 {
 	struct run r = {.options = o, .outcomes = calloc(STEPS_MAX, sizeof(*r.outcomes))};
+	FILE *page = open_page(o);
 	struct report report = {.options = o, .making = making, .outcomes = r.outcomes};
 	int code;
 
@@ -151,6 +172,7 @@ int relay(const struct options *o, const struct making *making, struct clients *
 		report_json(&report);
 	else
 		report_end(&report);
+	write_page(page, &report);
 	code = exit_code(&r, report.highest);
 	free(r.outcomes);
 	return code;
