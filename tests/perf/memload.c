@@ -7,6 +7,10 @@
  *   memload EAL-ARGUMENTS -- --targets FILE --mac MAC --source IP --destination IP --size BYTES
  *           --seconds S [--random] [--swapped] [--rate PPS]
  *
+ * It has to be faster than what it measures: on a cable without copies at this end (zero-copy), it
+ * writes four bytes of a frame, which its buffers hold already, and reads none. How many of its
+ * bursts found the cable full is printed: where hardly any did, the figure is its own.
+ *
  * Lines of FILE: "client-port listener-port channel", as turnload writes them. --size is that of
  * the frame on the wire without its check sequence. --swapped: what comes back is expected to be
  * what was sent (a MAC swap), otherwise without its ChannelData header. --rate: one frame at a
@@ -34,15 +38,17 @@
 #define WARM_S      1
 #define STAMP_LEN   8
 
+#define ORDER (1u << 21) /* frames after which a random order repeats */
+
 struct target {
-	rte_be16_t source, destination, channel;
+	rte_be16_t source, channel;
 };
 
 struct load {
-	struct rte_mempool *pool;
-	struct target *targets;
+	struct rte_mempool *pool, *frames;
+	struct target *targets; /* in the order in which they are sent to */
 	uint32_t targets_count, turn;
-	uint64_t state; /* of the random numbers */
+	rte_be16_t listener;
 	bool random, swapped;
 	unsigned int size, seconds, rate;
 	uint64_t latencies[HISTOGRAM_SLOTS];
@@ -50,6 +56,7 @@ struct load {
 	struct in_addr source, destination;
 	uint8_t headers[HEADERS_LEN];
 	uint64_t sent, back, foreign;
+	uint64_t bursts, full; /* sent, and of those refused in part */
 };
 
 static void die(const char *what)
@@ -73,12 +80,32 @@ static void read_targets(struct load *l, const char *path)
 			if (!l->targets)
 				die("no memory");
 		}
-		l->targets[l->targets_count++] = (struct target){htons((uint16_t)source),
-			htons((uint16_t)destination), htons((uint16_t)channel)};
+		if (l->targets_count && l->listener != htons((uint16_t)destination))
+			die("targets at several listeners");
+		l->listener = htons((uint16_t)destination);
+		l->targets[l->targets_count++] =
+			(struct target){htons((uint16_t)source), htons((uint16_t)channel)};
 	}
 	fclose(file);
 	if (l->targets_count == 0)
 		die("no targets");
+}
+
+/* Drawn beforehand: looking targets up at random would take longer than relaying. */
+static void draw_order(struct load *l)
+{
+	struct target *order = malloc(ORDER * sizeof(*order));
+	uint64_t state = 1;
+
+	if (!order)
+		die("no memory");
+	for (uint32_t i = 0; i < ORDER; i++) {
+		state = state * UINT64_C(6364136223846793005) + 1;
+		order[i] = l->targets[(state >> 32) * l->targets_count >> 32];
+	}
+	free(l->targets);
+	l->targets = order;
+	l->targets_count = ORDER;
 }
 
 static void make_headers(struct load *l)
@@ -100,36 +127,41 @@ static void make_headers(struct load *l)
 		.dst_addr = l->destination.s_addr};
 	ip->hdr_checksum = rte_ipv4_cksum(ip);
 	/* Any checksum will do: a relay changes it by difference. */
-	*udp = (struct rte_udp_hdr){
-		.dgram_len = htons((uint16_t)(l->size - 34)), .dgram_cksum = 0x1234};
+	*udp = (struct rte_udp_hdr){.dst_port = l->listener,
+		.dgram_len = htons((uint16_t)(l->size - 34)),
+		.dgram_cksum = 0x1234};
 	memcpy(l->headers + 44, &data_len, 2);
 }
 
-static const struct target *next_target(struct load *l)
+/* Buffers for sending are never written by anybody else: they keep their headers. */
+static void prepare(struct rte_mempool *pool, void *arg, void *object, unsigned int index)
 {
-	uint32_t index;
+	const struct load *l = arg;
+	struct rte_mbuf *m = object;
 
-	if (l->random) {
-		l->state = l->state * UINT64_C(6364136223846793005) + 1;
-		return &l->targets[(l->state >> 32) * l->targets_count >> 32];
-	}
-	index = l->turn;
-	l->turn = index + 1 == l->targets_count ? 0 : index + 1;
-	return &l->targets[index];
-}
-
-/* Buffers come back from the driver with whatever was in them: every header byte is written. */
-static void fill(struct load *l, struct rte_mbuf *m)
-{
-	const struct target *t = next_target(l);
-	uint8_t *at = rte_pktmbuf_mtod(m, uint8_t *);
-
-	memcpy(at, l->headers, HEADERS_LEN);
-	memcpy(at + 34, &t->source, 2);
-	memcpy(at + 36, &t->destination, 2);
-	memcpy(at + 42, &t->channel, 2);
+	memset(rte_pktmbuf_mtod(m, void *), 0, l->size);
+	memcpy(rte_pktmbuf_mtod(m, void *), l->headers, HEADERS_LEN);
 	m->data_len = (uint16_t)l->size;
 	m->pkt_len = l->size;
+}
+
+static void fill(struct load *l, struct rte_mbuf *m)
+{
+	const struct target *t = &l->targets[l->turn];
+	uint8_t *at = rte_pktmbuf_mtod(m, uint8_t *);
+
+	l->turn = l->turn + 1 == l->targets_count ? 0 : l->turn + 1;
+	memcpy(at + 34, &t->source, 2);
+	memcpy(at + 42, &t->channel, 2);
+}
+
+static bool take_frames(struct load *l, struct rte_mbuf **mbufs, unsigned int count)
+{
+	if (rte_mempool_get_bulk(l->frames, (void **)mbufs, count) != 0)
+		return false;
+	for (unsigned int i = 0; i < count; i++)
+		fill(l, mbufs[i]);
+	return true;
 }
 
 static void send_burst(struct load *l)
@@ -137,14 +169,15 @@ static void send_burst(struct load *l)
 	struct rte_mbuf *mbufs[BURST];
 	uint16_t sent;
 
-	if (rte_pktmbuf_alloc_bulk(l->pool, mbufs, BURST) != 0)
+	if (!take_frames(l, mbufs, BURST))
 		return;
-	for (int i = 0; i < BURST; i++)
-		fill(l, mbufs[i]);
 	sent = rte_eth_tx_burst(0, 0, mbufs, BURST);
 	l->sent += sent;
-	if (sent < BURST)
-		rte_pktmbuf_free_bulk(mbufs + sent, BURST - sent);
+	l->bursts++;
+	if (sent < BURST) {
+		l->full++;
+		rte_mempool_put_bulk(l->frames, (void **)(mbufs + sent), BURST - sent);
+	}
 }
 
 static void count_burst(struct load *l)
@@ -167,13 +200,12 @@ static void send_stamped(struct load *l)
 	uint64_t now = rte_get_timer_cycles();
 	struct rte_mbuf *m;
 
-	if (rte_pktmbuf_alloc_bulk(l->pool, &m, 1) != 0)
+	if (!take_frames(l, &m, 1))
 		return;
-	fill(l, m);
 	memcpy(rte_pktmbuf_mtod(m, uint8_t *) + HEADERS_LEN, &now, STAMP_LEN);
 	l->sent++;
 	if (rte_eth_tx_burst(0, 0, &m, 1) != 1)
-		rte_pktmbuf_free(m);
+		rte_mempool_put(l->frames, m);
 }
 
 static void read_stamps(struct load *l, double ns_per_cycle)
@@ -215,7 +247,7 @@ static void run(struct load *l, unsigned int seconds)
 {
 	uint64_t end = rte_get_timer_cycles() + (uint64_t)seconds * rte_get_timer_hz();
 
-	l->sent = l->back = l->foreign = 0;
+	l->sent = l->back = l->foreign = l->bursts = l->full = 0;
 	while (rte_get_timer_cycles() < end) {
 		for (int i = 0; i < 16; i++) {
 			send_burst(l);
@@ -232,11 +264,14 @@ static void open_port(struct load *l)
 
 	l->pool = rte_pktmbuf_pool_create(
 		"load", BUFFERS, 256, 0, RTE_MBUF_DEFAULT_BUF_SIZE, (int)rte_socket_id());
-	if (!l->pool || rte_eth_dev_configure(0, 1, 1, &conf) != 0 ||
+	l->frames = rte_pktmbuf_pool_create(
+		"frames", BUFFERS, 256, 0, RTE_MBUF_DEFAULT_BUF_SIZE, (int)rte_socket_id());
+	if (!l->pool || !l->frames || rte_eth_dev_configure(0, 1, 1, &conf) != 0 ||
 		rte_eth_rx_queue_setup(0, 0, RING, SOCKET_ID_ANY, NULL, l->pool) != 0 ||
 		rte_eth_tx_queue_setup(0, 0, RING, SOCKET_ID_ANY, NULL) != 0 ||
 		rte_eth_dev_start(0) != 0)
 		die("port 0 cannot be set up");
+	rte_mempool_obj_iter(l->frames, prepare, l);
 	for (int i = 0; i < 1000 && !link.link_status; i++) {
 		rte_eth_link_get_nowait(0, &link);
 		rte_delay_ms(10);
@@ -283,7 +318,7 @@ int main(int argc, char **argv)
 		{"source", 1, 0, 's'}, {"destination", 1, 0, 'd'}, {"size", 1, 0, 'b'},
 		{"seconds", 1, 0, 'n'}, {"random", 0, 0, 'r'}, {"swapped", 0, 0, 'w'},
 		{"rate", 1, 0, 'p'}, {0}};
-	static struct load l = {.size = 64, .seconds = 3, .state = 1};
+	static struct load l = {.size = 64, .seconds = 3};
 	int used = rte_eal_init(argc, argv), option;
 
 	if (used < 0)
@@ -297,14 +332,17 @@ int main(int argc, char **argv)
 	}
 	if (l.targets_count == 0)
 		die("no --targets");
+	if (l.random)
+		draw_order(&l);
 	make_headers(&l);
 	open_port(&l);
 	if (l.rate && l.size < HEADERS_LEN + STAMP_LEN)
 		die("no room for the time in frames of this size");
 	(l.rate ? run_stamped : run)(&l, WARM_S);
 	(l.rate ? run_stamped : run)(&l, l.seconds);
-	printf("{\"sent\": %lu, \"back\": %lu, \"foreign\": %lu, \"mpps\": %.3f", l.sent, l.back,
-		l.foreign, (double)l.back / l.seconds / 1e6);
+	printf("{\"sent\": %lu, \"back\": %lu, \"foreign\": %lu, \"mpps\": %.3f, \"full\": %.3f",
+		l.sent, l.back, l.foreign, (double)l.back / l.seconds / 1e6,
+		l.bursts ? (double)l.full / (double)l.bursts : 0);
 	printf(", \"latency_ns\": ");
 	percentiles_print(stdout, l.latencies);
 	printf("}\n");

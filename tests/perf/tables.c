@@ -69,7 +69,8 @@ void bench_tables_make(struct bench_tables *b, bool huge)
 	struct tp_shape shape;
 	uint8_t index;
 
-	bench_must(tp_shape_init(b->flows, 1, 1, &shape) == 0, "shape");
+	bench_must(
+		tp_shape_init(b->room > b->flows ? b->room : b->flows, 1, 1, &shape) == 0, "shape");
 	bench_must(tp_memory_create_plain(&shape, &b->memory) == 0, "memory");
 	for (int i = 0; i < TP_REGIONS; i++)
 		madvise(b->memory.regions[i],

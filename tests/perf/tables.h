@@ -14,6 +14,7 @@ struct bench_tables {
 	struct tp_memory memory;
 	struct tp_table *table;
 	uint32_t flows;
+	uint32_t room;  /* flows that the tables are made for, if there are fewer */
 	bool random;    /* in random order, else one after the other */
 	uint64_t state; /* of the random numbers */
 	uint32_t turn;

@@ -5,7 +5,8 @@
  * port's frames are also taken by a loop that swaps MAC addresses as testpmd does; both in turns,
  * the fastest round of each counts. What is printed is nanoseconds per packet.
  *
- *   workerbench EAL-ARGUMENTS -- [--flows N] [--random] [--huge] [--size BYTES] [--rounds N]
+ *   workerbench EAL-ARGUMENTS -- [--flows N] [--room N] [--random] [--huge] [--size BYTES]
+ * [--rounds N]
  *               [--packets N] [--only relay|swap]
  *
  * For counts of instructions: --no-huge for EAL, --only, and valgrind --tool=callgrind around it.
@@ -207,6 +208,9 @@ static bool take_option(int option)
 	case 'f':
 		b.tables.flows = (uint32_t)strtoul(optarg, NULL, 10);
 		return b.tables.flows > 0 && b.tables.flows <= 8u << 20;
+	case 't':
+		b.tables.room = (uint32_t)strtoul(optarg, NULL, 10);
+		return b.tables.room <= 8u << 20;
 	case 'r':
 		b.tables.random = true;
 		return true;
@@ -233,9 +237,9 @@ static bool take_option(int option)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"flows", 1, 0, 'f'}, {"random", 0, 0, 'r'},
-		{"huge", 0, 0, 'h'}, {"size", 1, 0, 's'}, {"rounds", 1, 0, 'n'},
-		{"packets", 1, 0, 'p'}, {"only", 1, 0, 'o'}, {0}};
+	static const struct option options[] = {{"flows", 1, 0, 'f'}, {"room", 1, 0, 't'},
+		{"random", 0, 0, 'r'}, {"huge", 0, 0, 'h'}, {"size", 1, 0, 's'},
+		{"rounds", 1, 0, 'n'}, {"packets", 1, 0, 'p'}, {"only", 1, 0, 'o'}, {0}};
 	double relayed = 1e9, swapped = 1e9;
 	int used = rte_eal_init(argc, argv), option;
 
