@@ -6,6 +6,7 @@
 #include "relays.h"
 
 #include "base/clock.h"
+#include "bound.h"
 #include "bpf/relays.h"
 #include "dataplane/engine/xdp/attach.h"
 #include "icmp.h"
@@ -45,6 +46,7 @@ struct relays {
 	size_t shards_count;
 	struct errors errors[2];
 	struct alloc_relay **owners; /* by address and port */
+	struct bound *bound;         /* whose sockets are in the way */
 };
 
 static size_t ports_count(const struct relays *relays)
@@ -218,6 +220,7 @@ static void stop(struct relays *relays)
 		if (relays->errors[i].fd >= 0)
 			close(relays->errors[i].fd);
 	}
+	bound_free(relays->bound);
 	free(relays->shards);
 	free(relays->owners);
 	free(relays);
@@ -237,7 +240,7 @@ static int make_room(struct relays *relays)
 	relays->shards_count = addresses * RELAYS_SHARDS;
 	for (size_t i = 0; i < relays->shards_count; i++)
 		relays->shards[i] = (struct shard){.relays = relays, .fd = -1};
-	return 0;
+	return bound_new(relays->options.turn, &relays->bound);
 }
 
 static int start(
@@ -291,7 +294,9 @@ static int open_relay(struct relays *relays, struct alloc_relay *relay)
 {
 	struct alloc_relay **owner = owner_of(relays, relay->pool, relay->address.port);
 	/* Nothing holds our ports against others: what somebody has bound stays theirs. */
-	int err = owner ? tp_udp_probe(&relay->address) : -EINVAL;
+	int err = owner ? bound_check(relays->bound, relay->pool, relay->address.port,
+				  tp_clock_now_ns())
+			: -EINVAL;
 
 	if (err)
 		return err;

@@ -130,19 +130,24 @@ def test_flood_to_one_relay(client, p, server, same):
         assert c.take_data() == (p.address, b"and on")
 
 
-@pytest.mark.config(relay={"sockets": "shared", "ports": "50000-50003"})
+@pytest.mark.config(relay={"sockets": "shared", "ports": "50000-50199"})
 @pytest.mark.fresh
 @covers("TURN-7.2-22")
-def test_a_port_that_somebody_has_bound_stays_theirs(lab, client, p):
-    held = [lab.server.udp(RELAY4, port) for port in (50000, 50001, 50003)]
+def test_ports_that_somebody_has_bound_stay_theirs(lab, client, p):
+    """Many at once, so that turnpiked asks for the list of sockets (controlplane/transport/bound.h)."""
+    everywhere = (RELAY4, "0.0.0.0", "::")
+    held = {port: lab.server.udp(everywhere[port % 3], port) for port in range(50000, 50180, 2)}
     try:
-        c = client()
-        c.alloc()
-        assert c.relay == (RELAY4, 50002)
-        p.send(b"theirs", (RELAY4, 50000))
-        assert receive(held[0]) == b"theirs"
+        made = [client(CLIENTS4[n % 10]) for n in range(100)]
+        for c in made:
+            c.alloc()
+        ports = {c.relay[1] for c in made}
+        assert len(ports) == len(made) and not ports & set(held)
+        for port in (50000, 50002, 50004):
+            p.send(b"theirs", (RELAY4, port))
+            assert receive(held[port]) == b"theirs"
     finally:
-        for s in held:
+        for s in held.values():
             s.close()
 
 
