@@ -22,7 +22,7 @@ struct chart_axis {
 };
 
 struct chart_series {
-	char name[48];
+	char name[64];
 	unsigned colour;
 	bool dashed;
 	double x[CHART_POINTS], y[CHART_POINTS]; /* above 0 where the axis is logarithmic */
