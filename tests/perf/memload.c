@@ -157,7 +157,7 @@ static void fill(struct load *l, struct rte_mbuf *m)
 
 static bool take_frames(struct load *l, struct rte_mbuf **mbufs, unsigned int count)
 {
-	if (rte_mempool_get_bulk(l->frames, (void **)mbufs, count) != 0)
+	if (!l->frames || rte_mempool_get_bulk(l->frames, (void **)mbufs, count) != 0)
 		return false;
 	for (unsigned int i = 0; i < count; i++)
 		fill(l, mbufs[i]);
