@@ -242,10 +242,10 @@ def test_ends_while_making(lab, server):
 
 @pytest.mark.engines("socket")
 @pytest.mark.config(limits={"lifetime_default": "3 s", "lifetime_max": "3 s"})
-@covers("DP-26-1")
-def test_kept(lab, server):
+@table("command, code", ("DP-26-1", "allocate", 1), ("DP-26-1", "relay", 0))
+def test_kept(lab, server, command, code):
     """Beyond their time, until it is told to stop; one that the server deleted is said."""
-    running = start(lab, "allocate", "--allocations", "10", "--keep", "--renew", "1")
+    running = start(lab, command, "--allocations", "10", "--keep", "--renew", "1", "--duration", "0.1")
     assert json.loads(running.stdout.readline())["allocations"] == 10
     time.sleep(4)
     kept = server.ctl("allocations", "list")["allocations"]
@@ -253,7 +253,7 @@ def test_kept(lab, server):
     server.ctl("allocations", "delete", str(kept[0]["id"]))
     assert "Refresh refused with 437: an allocation was lost" in running.stderr.readline()
     running.send_signal(signal.SIGINT)
-    assert end(running).returncode == 1
+    assert end(running).returncode == code
     assert server.ctl("status")["allocations"] == 0
 
 
@@ -403,6 +403,17 @@ def test_password_on_the_command_line(server, lab):
         server.ctl("allocations", "delete", str(allocation["id"]))
 
 
+@pytest.mark.engines("socket")
+@pytest.mark.config(limits={"allocations_per_user": 30})
+@covers("DP-26-1")
+def test_quota(server, lab):
+    """What was made before the server refused is deleted."""
+    done = bench(lab, "allocate", "--allocations", "100")
+    assert done.returncode == 1 and not done.stdout
+    assert done.stderr == "turnpike-bench: Allocate refused with 486\n"
+    assert server.ctl("status")["allocations"] == 0
+
+
 WHOLE = ["relay", "--server", "192.0.2.1:3478", "--user", "u", "--password", "w", "--peer", "192.0.2.2"]
 
 
@@ -423,7 +434,6 @@ WHOLE = ["relay", "--server", "192.0.2.1:3478", "--user", "u", "--password", "w"
        ("DP-26-1", [*WHOLE, "--local", "192.0.2.3", "--locals", "2", "--allocations", "1000000"],
         "500000 are needed on each"),
        ("DP-26-1", [*WHOLE, "--local", "255.255.255.255", "--locals", "2"], "not so many addresses"),
-       ("DP-26-1", [*WHOLE, "--keep"], "--keep"),
        ("DP-26-1", [*WHOLE, "-o", "/dev/null"], "pcap is what"),
        ("DP-26-1", ["pcap", *WHOLE[1:], "-o", "/dev/null"], "--local is needed"),
        ("DP-26-1", ["pcap", *WHOLE[1:], "--local", "192.0.2.3"], "needs one of them"),

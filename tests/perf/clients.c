@@ -11,6 +11,7 @@
 #define RETRY_NS     (500 * TP_NS_PER_MS)
 #define TRIES_MAX    20
 #define DELETE_TRIES 3
+#define RENEW_TRIES  100 /* until what is to be renewed is over */
 #define REQUEST_MAX  1024
 #define STALE_MAX    5
 #define TICK_MS      100
@@ -215,17 +216,29 @@ static void on_success(struct clients *l, struct client *c, const struct stun_me
 		finish(l, c);
 }
 
+/* While they are made: no more of them. */
+static void fail(struct clients *l, const char *name, int code)
+{
+	if (l->has_failed)
+		return;
+	l->has_failed = true;
+	if (!code)
+		warnx("no answer from the server");
+	else if (code == 401)
+		warnx("%s: the server does not take user and password (401)", name);
+	else if (code == 438)
+		warnx("%s: the server takes no nonce (438)", name);
+	else
+		warnx("%s refused with %d", name, code);
+}
+
 static void refuse(struct clients *l, struct client *c, int code)
 {
 	const char *name = step_names[c->step];
 
-	if (l->making && code == 401 && c->step != CLIENT_CHALLENGE)
-		errx(1, "%s: the server does not take user and password (401)", name);
-	if (l->making && code == 438)
-		errx(1, "%s: the server takes no nonce (438)", name);
 	if (l->making)
-		errx(1, "%s refused with %d", name, code);
-	if (c->step != CLIENT_DELETE && atomic_fetch_add(&l->lost, 1) == 0)
+		fail(l, name, code);
+	else if (c->step != CLIENT_DELETE && atomic_fetch_add(&l->lost, 1) == 0)
 		warnx("%s refused with %d: an allocation was lost", name, code);
 	give_slot(l, c, CLIENT_GONE);
 }
@@ -277,8 +290,8 @@ bool clients_take(struct clients *l, const struct datagram *d)
 static void on_silence(struct clients *l, struct client *c)
 {
 	if (l->making)
-		errx(1, "no answer from the server");
-	if (c->step == CLIENT_DELETE)
+		fail(l, NULL, 0);
+	else if (c->step == CLIENT_DELETE)
 		l->unanswered++;
 	else if (atomic_fetch_add(&l->lost, 1) == 0)
 		warnx("%s is not answered: an allocation was lost", step_names[c->step]);
@@ -288,6 +301,13 @@ static void on_silence(struct clients *l, struct client *c)
 static bool waits_for_other(struct clients *l, const struct client *c)
 {
 	return l->settings.pairs && c->step == CLIENT_BIND && !other(l, c)->relay.family;
+}
+
+static unsigned tries_of(const struct clients *l, const struct client *c)
+{
+	if (c->step == CLIENT_DELETE)
+		return DELETE_TRIES;
+	return l->making ? TRIES_MAX : RENEW_TRIES;
 }
 
 static void retry_lost(struct clients *l, uint64_t now_ns)
@@ -301,7 +321,7 @@ static void retry_lost(struct clients *l, uint64_t now_ns)
 		c = &l->all[r->client];
 		if (waits_for_other(l, c))
 			continue;
-		if (++r->tries >= (c->step == CLIENT_DELETE ? DELETE_TRIES : TRIES_MAX))
+		if (++r->tries >= tries_of(l, c))
 			on_silence(l, c);
 		else
 			send_request(l, c);
@@ -340,13 +360,24 @@ void clients_tick(struct clients *l)
 	renew_due(l);
 }
 
-static void pump(struct clients *l, const char *what)
+static void receive(struct clients *l)
 {
 	struct datagram all[END_BURST];
 	unsigned count = end_receive(l->end, all, TICK_MS);
 
 	for (unsigned i = 0; i < count; i++)
 		clients_take(l, &all[i]);
+}
+
+void clients_wait(struct clients *l)
+{
+	receive(l);
+	clients_tick(l);
+}
+
+static void pump(struct clients *l, const char *what)
+{
+	receive(l);
 	resend(l);
 	if (l->settings.progress)
 		l->settings.progress(l->finished, l->settings.allocations, what);
@@ -373,7 +404,7 @@ void clients_make(struct clients *l, const struct clients_settings *settings, st
 	for (unsigned i = 0; i < settings->allocations; i++)
 		l->all[i].slot = CLIENTS_NOBODY;
 	l->making = true;
-	while (l->finished < settings->allocations && !is_stopped(l)) {
+	while (l->finished < settings->allocations && !l->has_failed && !is_stopped(l)) {
 		for (; l->started < settings->allocations && l->idle > 0; l->started++)
 			begin(l, &l->all[l->started], CLIENT_CHALLENGE);
 		pump(l, "allocations made");

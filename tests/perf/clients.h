@@ -1,8 +1,7 @@
 /*
  * TURN clients, many at a time: each has an address of an end, an allocation and its channels. They
  * are made, renewed while traffic runs, and deleted; a window of them has a request under way. One
- * thread at a time. What goes wrong while they are made ends the program with a line on stderr and
- * exit code 1.
+ * thread at a time. What the server refuses is said on stderr.
  */
 #pragma once
 
@@ -67,7 +66,7 @@ struct clients {
 	unsigned renewed;           /* the next to be renewed */
 	atomic_uint lost;           /* the server did not want to renew them */
 	unsigned unanswered;        /* deletions */
-	bool making;
+	bool making, has_failed;
 	uint64_t checked_ns;
 	char realm[128];
 	uint8_t key[16];
@@ -77,8 +76,8 @@ struct clients {
 #define CLIENTS_NOBODY        UINT32_MAX
 #define CLIENTS_FIRST_CHANNEL 0x4000u
 
-/* Allocations and channels made when it returns, or `finished` of them when stopped; call it once,
- * on a zeroed struct. The end has an address for each. */
+/* Allocations and channels made when it returns; or has_failed, or stopped. Call it once, on a
+ * zeroed struct. The end has an address for each. */
 void clients_make(struct clients *l, const struct clients_settings *settings, struct end *end);
 
 /* A datagram that came to the end: false if it is no answer. */
@@ -86,6 +85,9 @@ bool clients_take(struct clients *l, const struct datagram *datagram);
 
 /* Sends again what was not answered, and renews what is due. To be called ten times a second. */
 void clients_tick(struct clients *l);
+
+/* Takes what comes to the end for a tenth of a second at most, and ticks. */
+void clients_wait(struct clients *l);
 
 /* Deletes the allocations, as far as the server answers. */
 void clients_end(struct clients *l);

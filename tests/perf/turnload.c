@@ -123,6 +123,8 @@ int main(int argc, char *argv[])
 	ends.range = (struct range){tp_addr_with_port(&l.local, FIRST_PORT), 1, ends.count};
 	start_ns = tp_clock_now_ns();
 	clients_make(&clients, &l.settings, end_open_sockets(&ends, false));
+	if (clients.has_failed)
+		return 1;
 	printf("{\"allocations\": %u, \"channels\": %u, \"elapsed_ns\": %llu}\n",
 		l.settings.allocations, l.settings.allocations * l.settings.channels,
 		(unsigned long long)(tp_clock_now_ns() - start_ns));

@@ -125,27 +125,19 @@ static void make(
 	};
 }
 
-/* Renews them for as long as nobody says stop. */
-static void keep(struct clients *clients)
+/* If that is wanted: until somebody says stop. The exit code. */
+static int keep(const struct options *o, struct clients *clients)
 {
-	struct datagram all[END_BURST];
-
-	while (!stop) {
-		unsigned count = end_receive(clients->end, all, 100);
-
-		for (unsigned i = 0; i < count; i++)
-			clients_take(clients, &all[i]);
-		clients_tick(clients);
-	}
+	fflush(stdout);
+	while (o->keep && !stop)
+		clients_wait(clients);
+	return clients->lost > 0;
 }
 
 static int allocate(const struct options *o, struct clients *clients, const struct making *making)
 {
 	report_making(o, making);
-	fflush(stdout);
-	if (o->keep)
-		keep(clients);
-	return clients->lost > 0;
+	return keep(o, clients);
 }
 
 /* Without --keep they are left to their lifetime: whoever replays the frames needs them. */
@@ -160,16 +152,17 @@ static int capture(const struct options *o, struct clients *clients, struct ends
 	if (!o->keep)
 		exit(0);
 	puts("written");
-	fflush(stdout);
-	keep(clients);
-	return clients->lost > 0;
+	return keep(o, clients);
 }
 
 static int perform(const struct options *o, struct clients *clients, struct ends *ends)
 {
 	struct making making;
+	int code;
 
 	make(o, clients, ends->client, &making);
+	if (clients->has_failed)
+		return 1;
 	if (clients->finished < o->clients.allocations) {
 		warnx("interrupted when %u of %u allocations were made", clients->finished,
 			o->clients.allocations);
@@ -181,7 +174,9 @@ static int perform(const struct options *o, struct clients *clients, struct ends
 	case BENCH_PCAP:
 		return capture(o, clients, ends);
 	default:
-		return relay(o, &making, clients, ends->client, ends->peer, &stop);
+		code = relay(o, &making, clients, ends->client, ends->peer, &stop);
+		keep(o, clients);
+		return code;
 	}
 }
 

@@ -48,6 +48,7 @@ static const char usage[] =
 	"                     gso: likewise, packets in a row go to the kernel as one (UDP_SEGMENT)\n"
 	"                     afxdp: frames, for any number of clients (needs root and --local; the\n"
 	"                     clients' interface is not the peer's)\n"
+	"  --keep             at the end keep the allocations, and renew them, until Ctrl-C or SIGTERM\n"
 	"  --client-netns N   the clients are in this network namespace (needs root)\n"
 	"  --peer-netns N     the peer is in this one (needs root)\n"
 	"  --pid PID          also report what this process costs\n"
@@ -70,8 +71,6 @@ static const char usage[] =
 	"  --warm-up S        before that, send without counting; default 0\n"
 	"  --max-loss PCT     more lost than that, in percent: exit code 1\n"
 	"  --html FILE        also a page with charts\n"
-	"allocate, pcap:\n"
-	"  --keep             keep them, and renew them, until Ctrl-C or SIGTERM; then delete them\n"
 	"pcap:\n"
 	"  -o, --out FILE     what clients send: ChannelData\n"
 	"  --down FILE        what peers send to the relayed addresses\n"
@@ -420,8 +419,6 @@ static void check_command(const struct options *o)
 {
 	bool writes = o->up_pcap || o->down_pcap || o->flows;
 
-	if (o->keep && o->command == BENCH_RELAY)
-		errx(2, "--keep: for allocate and pcap");
 	if (writes != (o->command == BENCH_PCAP))
 		errx(2, "pcap is what --out, --down and --flows are for, and needs one of them");
 	if (o->html && o->command != BENCH_RELAY)
