@@ -17,10 +17,9 @@ enum tp_lane_kind { TP_LANE_UP, TP_LANE_DOWN, TP_LANE_IPV4, TP_LANE_IPV6, TP_LAN
 
 /* Where one packet of a burst stands. */
 struct tp_lane {
-	struct tp_asked asked;
-	uint64_t hash;
-	struct tp_flow *flow; /* where it is looked for; NULL: nowhere */
+	struct tp_plain_asked asked; /* UP, DOWN */
 	enum tp_lane_kind kind;
+	struct tp_flow *flow; /* where it is looked for; NULL: nowhere */
 };
 
 /* What a flow is looked up with. */
@@ -31,7 +30,8 @@ struct tp_search {
 
 struct tp_burst {
 	struct tp_lane lanes[TP_BURST];
-	uint8_t away[TP_BURST]; /* lanes whose record is not at home */
+	struct tp_asked asked[TP_BURST]; /* of lanes of the other common shapes */
+	uint8_t away[TP_BURST];          /* lanes whose record is not at home */
 	uint32_t away_count;
 	uint32_t odd_count; /* packets that were not relayed by plain.h */
 	struct tp_shared shared;
@@ -43,77 +43,109 @@ static TP_INLINE struct tp_found tp_lane_found(struct tp_host *host, const struc
 			  : TP_NOTHING_FOUND;
 }
 
-static TP_OUT_OF_LINE enum tp_lane_kind tp_burst_ask_common(struct tp_host *host,
-	const struct tp_packet *pkt, const struct tp_config *config, struct tp_asked *out)
+static TP_INLINE struct tp_flow_key tp_plain_key(const struct tp_plain_asked *asked)
 {
-	if (tp_begin_common(host, pkt, config, true, out))
-		return TP_LANE_IPV4;
-	return tp_begin_common(host, pkt, config, false, out) ? TP_LANE_IPV6 : TP_LANE_OTHER;
+	return (struct tp_flow_key){.remote = {0, asked->source}, .ident = asked->ident};
 }
 
-static TP_INLINE void tp_burst_look(struct tp_host *host, const struct tp_asked *asked,
-	const struct tp_search *search, struct tp_lane *lane)
+/* As common.h would have asked. */
+static TP_INLINE struct tp_asked tp_burst_asked(const struct tp_burst *burst, uint32_t i)
 {
-	lane->hash = tp_flow_hash(&asked->key, search->salt);
-	lane->flow = tp_host_flow(host, tp_place_of(lane->hash, search->bucket_mask).home);
-	lane->asked = *asked;
+	const struct tp_lane *lane = &burst->lanes[i];
+
+	if (lane->kind != TP_LANE_UP && lane->kind != TP_LANE_DOWN)
+		return burst->asked[i];
+	return (struct tp_asked){.key = tp_plain_key(&lane->asked),
+		.data_len = lane->asked.data_len,
+		.channel_in = lane->kind == TP_LANE_UP};
+}
+
+static TP_INLINE struct tp_place tp_search_place(
+	const struct tp_search *search, const struct tp_flow_key *key)
+{
+	return tp_place_of(tp_flow_hash(key, search->salt), search->bucket_mask);
+}
+
+static TP_INLINE void tp_burst_look(struct tp_host *host, const struct tp_search *search,
+	const struct tp_flow_key *key, struct tp_lane *lane)
+{
+	lane->flow = tp_host_flow(host, tp_search_place(search, key).home);
 	__builtin_prefetch(lane->flow, 1);
 }
 
-static TP_INLINE void tp_burst_ask(struct tp_host *host, const struct tp_packet *pkt,
-	const struct tp_config *config, const struct tp_search *search, struct tp_here *here,
-	struct tp_lane *lane)
+static TP_OUT_OF_LINE void tp_burst_ask_common(struct tp_host *host, const struct tp_packet *pkt,
+	const struct tp_config *config, const struct tp_search *search, struct tp_burst *burst,
+	uint32_t i)
 {
-	struct tp_asked asked TP_UNSET;
+	struct tp_lane *lane = &burst->lanes[i];
+	struct tp_asked *asked = &burst->asked[i];
 
-	if (TP_LIKELY(tp_plain_begin(host, pkt, config, here, &asked))) {
-		tp_burst_look(host, &asked, search, lane);
-		lane->kind = asked.channel_in ? TP_LANE_UP : TP_LANE_DOWN;
+	if (tp_begin_common(host, pkt, config, true, asked))
+		lane->kind = TP_LANE_IPV4;
+	else if (tp_begin_common(host, pkt, config, false, asked))
+		lane->kind = TP_LANE_IPV6;
+	else
+		lane->kind = TP_LANE_OTHER;
+	if (lane->kind != TP_LANE_OTHER)
+		tp_burst_look(host, search, &asked->key, lane);
+}
+
+static TP_INLINE void tp_burst_ask(struct tp_host *host, const struct tp_packet *pkt,
+	const struct tp_config *config, const struct tp_search *search, struct tp_burst *burst,
+	uint32_t i)
+{
+	struct tp_lane *lane = &burst->lanes[i];
+	struct tp_plain_asked asked TP_UNSET;
+	enum tp_plain plain = tp_plain_begin(host, pkt, config, &burst->shared.here, &asked);
+	struct tp_flow_key key;
+
+	if (TP_UNLIKELY(plain == TP_PLAIN_NOT)) {
+		tp_burst_ask_common(host, pkt, config, search, burst, i);
 		return;
 	}
-	lane->kind = tp_burst_ask_common(host, pkt, config, &lane->asked);
-	if (lane->kind != TP_LANE_OTHER)
-		tp_burst_look(host, &lane->asked, search, lane);
+	key = tp_plain_key(&asked);
+	lane->asked = asked;
+	lane->kind = plain == TP_PLAIN_UP ? TP_LANE_UP : TP_LANE_DOWN;
+	tp_burst_look(host, search, &key, lane);
 }
 
 /* What plain.h has left. */
 static TP_OUT_OF_LINE enum tp_verdict tp_burst_end_common(
-	struct tp_host *host, struct tp_packet *pkt, const struct tp_lane *lane)
+	struct tp_host *host, struct tp_packet *pkt, struct tp_burst *burst, uint32_t i)
 {
-	struct tp_found found = tp_lane_found(host, lane);
+	struct tp_found found = tp_lane_found(host, &burst->lanes[i]);
+	struct tp_asked asked = tp_burst_asked(burst, i);
 
-	if (lane->kind == TP_LANE_IPV6 ? tp_end_common(host, pkt, false, &lane->asked, found)
-				       : tp_end_common(host, pkt, true, &lane->asked, found))
+	burst->odd_count++;
+	if (burst->lanes[i].kind == TP_LANE_IPV6 ? tp_end_common(host, pkt, false, &asked, found)
+						 : tp_end_common(host, pkt, true, &asked, found))
 		return TP_RELAYED;
-	return tp_relay_any(host, pkt, &lane->asked, found);
+	return tp_relay_any(host, pkt, &asked, found);
 }
 
-/* Its flow is found. */
-static TP_INLINE enum tp_verdict tp_burst_end(
+/* Its flow is found. True: relayed by plain.h. */
+static TP_INLINE bool tp_burst_end_plain(
 	struct tp_host *host, struct tp_packet *pkt, struct tp_burst *burst, struct tp_lane *lane)
 {
 	uint16_t data_len = lane->asked.data_len;
 
-	if (TP_LIKELY(lane->kind == TP_LANE_UP)) {
-		if (TP_LIKELY(tp_plain_end(host, pkt, true, data_len, &burst->shared, lane->flow)))
-			return TP_RELAYED;
-	} else if (TP_LIKELY(lane->kind == TP_LANE_DOWN)) {
-		if (TP_LIKELY(tp_plain_end(host, pkt, false, data_len, &burst->shared, lane->flow)))
-			return TP_RELAYED;
-	}
-	burst->odd_count++;
-	return tp_burst_end_common(host, pkt, lane);
+	if (TP_LIKELY(lane->kind == TP_LANE_UP))
+		return tp_plain_end(host, pkt, true, data_len, &burst->shared, lane->flow);
+	return lane->kind == TP_LANE_DOWN &&
+	       tp_plain_end(host, pkt, false, data_len, &burst->shared, lane->flow);
 }
 
 /* The first slot with the tag: nearly always the right one. */
 static TP_INLINE void tp_burst_find(
-	struct tp_host *host, const struct tp_search *search, struct tp_lane *lane)
+	struct tp_host *host, const struct tp_search *search, struct tp_burst *burst, uint32_t i)
 {
-	struct tp_place place = tp_place_of(lane->hash, search->bucket_mask);
+	struct tp_asked asked = tp_burst_asked(burst, i);
+	struct tp_place place = tp_search_place(search, &asked.key);
+	struct tp_lane *lane = &burst->lanes[i];
 
 	lane->flow = NULL;
-	for (int i = 0; i < 2; i++) {
-		uint32_t bucket = place.bucket[i];
+	for (int choice = 0; choice < 2; choice++) {
+		uint32_t bucket = place.bucket[choice];
 		uint64_t match = tp_tags_equal(tp_host_bucket(host, bucket), place.tag);
 
 		if (!match)
@@ -125,14 +157,20 @@ static TP_INLINE void tp_burst_find(
 }
 
 static TP_INLINE enum tp_verdict tp_burst_end_away(struct tp_host *host, struct tp_packet *pkt,
-	const struct tp_config *config, struct tp_burst *burst, struct tp_lane *lane)
+	const struct tp_config *config, struct tp_burst *burst, uint32_t i)
 {
-	if (TP_UNLIKELY(!lane->flow || !tp_is_flow(lane->flow, &lane->asked.key)))
-		lane->flow = tp_find_flow(host, config, &lane->asked.key).flow;
-	if (TP_LIKELY(lane->flow))
-		return tp_burst_end(host, pkt, burst, lane);
-	burst->odd_count++;
-	return tp_relay_any(host, pkt, &lane->asked, TP_NOTHING_FOUND);
+	struct tp_asked asked = tp_burst_asked(burst, i);
+	struct tp_lane *lane = &burst->lanes[i];
+
+	if (TP_UNLIKELY(!lane->flow || !tp_is_flow(lane->flow, &asked.key)))
+		lane->flow = tp_find_flow(host, config, &asked.key).flow;
+	if (TP_UNLIKELY(!lane->flow)) {
+		burst->odd_count++;
+		return tp_relay_any(host, pkt, &asked, TP_NOTHING_FOUND);
+	}
+	if (TP_LIKELY(tp_burst_end_plain(host, pkt, burst, lane)))
+		return TP_RELAYED;
+	return tp_burst_end_common(host, pkt, burst, i);
 }
 
 static TP_OUT_OF_LINE void tp_burst_away(struct tp_host *host, struct tp_packet *pkts,
@@ -140,11 +178,11 @@ static TP_OUT_OF_LINE void tp_burst_away(struct tp_host *host, struct tp_packet 
 	enum tp_verdict *verdicts)
 {
 	for (uint32_t i = 0; i < burst->away_count; i++)
-		tp_burst_find(host, search, &burst->lanes[burst->away[i]]);
+		tp_burst_find(host, search, burst, burst->away[i]);
 	for (uint32_t i = 0; i < burst->away_count; i++) {
 		uint32_t at = burst->away[i];
 
-		verdicts[at] = tp_burst_end_away(host, &pkts[at], config, burst, &burst->lanes[at]);
+		verdicts[at] = tp_burst_end_away(host, &pkts[at], config, burst, at);
 	}
 }
 
@@ -155,26 +193,41 @@ static TP_OUT_OF_LINE enum tp_verdict tp_burst_other(
 	return tp_relay_any(host, pkt, NULL, TP_NOTHING_FOUND);
 }
 
-/* Done, or asked for its tags. */
+static TP_INLINE bool tp_burst_is_home(const struct tp_burst *burst, uint32_t i)
+{
+	const struct tp_lane *lane = &burst->lanes[i];
+	struct tp_flow_key plain = tp_plain_key(&lane->asked);
+
+	if (TP_LIKELY(lane->kind == TP_LANE_UP || lane->kind == TP_LANE_DOWN))
+		return tp_is_flow(lane->flow, &plain);
+	return tp_is_flow(lane->flow, &burst->asked[i].key);
+}
+
+/* Not at home: asks for its tags. */
+static TP_OUT_OF_LINE void tp_burst_put_off(
+	struct tp_host *host, const struct tp_search *search, struct tp_burst *burst, uint32_t i)
+{
+	struct tp_asked asked = tp_burst_asked(burst, i);
+	struct tp_place place = tp_search_place(search, &asked.key);
+
+	burst->away[burst->away_count++] = (uint8_t)i;
+	__builtin_prefetch(tp_host_bucket(host, place.bucket[0]));
+	__builtin_prefetch(tp_host_bucket(host, place.bucket[1]));
+}
+
+/* Done, or put off; its verdict is already RELAYED. */
 static TP_INLINE void tp_burst_at_home(struct tp_host *host, struct tp_packet *pkt,
 	const struct tp_search *search, struct tp_burst *burst, uint32_t i,
 	enum tp_verdict *verdict)
 {
 	struct tp_lane *lane = &burst->lanes[i];
-	struct tp_place place;
 
-	if (TP_UNLIKELY(lane->kind == TP_LANE_OTHER)) {
+	if (TP_UNLIKELY(lane->kind == TP_LANE_OTHER))
 		*verdict = tp_burst_other(host, pkt, burst);
-		return;
-	}
-	if (TP_LIKELY(tp_is_flow(lane->flow, &lane->asked.key))) {
-		*verdict = tp_burst_end(host, pkt, burst, lane);
-		return;
-	}
-	burst->away[burst->away_count++] = (uint8_t)i;
-	place = tp_place_of(lane->hash, search->bucket_mask);
-	__builtin_prefetch(tp_host_bucket(host, place.bucket[0]));
-	__builtin_prefetch(tp_host_bucket(host, place.bucket[1]));
+	else if (TP_UNLIKELY(!tp_burst_is_home(burst, i)))
+		tp_burst_put_off(host, search, burst, i);
+	else if (TP_UNLIKELY(!tp_burst_end_plain(host, pkt, burst, lane)))
+		*verdict = tp_burst_end_common(host, pkt, burst, i);
 }
 
 static TP_OUT_OF_LINE void tp_burst_off(
@@ -203,9 +256,10 @@ static TP_INLINE bool tp_relay_burst(
 		.bucket_mask = TP_READ_ONCE(config->bucket_mask)};
 	burst.away_count = 0;
 	burst.odd_count = 0;
-	tp_shared_open(host, &burst.shared);
+	tp_shared_open(&burst.shared);
+	__builtin_memset(verdicts, TP_RELAYED, count * sizeof(*verdicts));
 	for (uint32_t i = 0; i < count; i++)
-		tp_burst_ask(host, &pkts[i], config, &search, &burst.shared.here, &burst.lanes[i]);
+		tp_burst_ask(host, &pkts[i], config, &search, &burst, i);
 	for (uint32_t i = 0; i < count; i++)
 		tp_burst_at_home(host, &pkts[i], &search, &burst, i, &verdicts[i]);
 	if (burst.away_count)

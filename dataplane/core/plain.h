@@ -16,16 +16,16 @@
 
 /* A local IPv4 address: that of the packet before. */
 struct tp_here {
-	uint64_t ip; /* v4-mapped; 0: there was none yet */
-	const struct tp_ports *ports;
-	uint64_t channel, peer; /* the address and a kind of flow, in a key's last word */
+	uint32_t ip;                  /* as it lies in memory */
+	const struct tp_ports *ports; /* of none while there was no packet */
+	uint64_t channel, peer;       /* the address and a kind of flow, in a key's last word */
 };
 
 /* A next hop without a tag, on an interface of ours: that of the packet before. */
 struct tp_exit {
 	uint8_t link[16]; /* addresses and type; two more bytes, so that it is one word */
 	uint32_t index;   /* UINT32_MAX: there was none yet */
-	uint32_t mtu;
+	int32_t room;     /* for UDP's payload */
 	uint32_t egress;
 	uint32_t interface;
 };
@@ -34,16 +34,20 @@ struct tp_exit {
 struct tp_shared {
 	struct tp_here here;
 	struct tp_exit exit;
-	uint64_t relayed[TP_DIRECTIONS]; /* packets above, bytes below; counted at the end */
+	uint64_t bytes[TP_DIRECTIONS]; /* relayed; added to the worker's counters at the end */
+	uint32_t packets[TP_DIRECTIONS];
 };
 
-#define TP_SHARED_PACKET (UINT64_C(1) << 32)
+static const struct tp_ports tp_no_ports; /* nothing is open */
 
-static TP_INLINE void tp_shared_open(struct tp_host *host, struct tp_shared *shared)
+static TP_INLINE void tp_shared_open(struct tp_shared *shared)
 {
-	shared->here = (struct tp_here){.ports = tp_host_ports(host, 0)};
+	shared->here = (struct tp_here){.ports = &tp_no_ports};
 	shared->exit.index = UINT32_MAX;
-	__builtin_memset(shared->relayed, 0, sizeof(shared->relayed));
+	for (int i = 0; i < TP_DIRECTIONS; i++) {
+		shared->bytes[i] = 0;
+		shared->packets[i] = 0;
+	}
 }
 
 static TP_INLINE void tp_shared_count(struct tp_host *host, const struct tp_shared *shared)
@@ -51,56 +55,67 @@ static TP_INLINE void tp_shared_count(struct tp_host *host, const struct tp_shar
 	struct tp_worker_counters *worker = tp_host_worker(host);
 
 	for (int i = 0; worker && i < TP_DIRECTIONS; i++) {
-		worker->relayed[i][TP_V4_TO_V4].packets += shared->relayed[i] / TP_SHARED_PACKET;
-		worker->relayed[i][TP_V4_TO_V4].bytes += shared->relayed[i] % TP_SHARED_PACKET;
+		worker->relayed[i][TP_V4_TO_V4].packets += shared->packets[i];
+		worker->relayed[i][TP_V4_TO_V4].bytes += shared->bytes[i];
 	}
 }
 
 static TP_OUT_OF_LINE bool tp_plain_arrive(
-	struct tp_host *host, const struct tp_config *config, uint64_t mapped, struct tp_here *here)
+	struct tp_host *host, const struct tp_config *config, uint32_t wire, struct tp_here *here)
 {
-	const uint64_t ip[2] = {0, mapped};
+	const uint64_t ip[2] = {0, tp_map_v4(wire)};
 	uint32_t local;
 
-	here->ip = 0;
 	if (!tp_find_local(host, config, ip, &local))
 		return false;
-	here->ports = tp_host_ports(host, local);
-	here->channel = (uint64_t)local << 48 | (uint64_t)TP_FLOW_CHANNEL << 56;
-	here->peer = (uint64_t)local << 48 | (uint64_t)TP_FLOW_PEER << 56;
-	here->ip = here->ports ? mapped : 0;
-	return here->ports != NULL;
+	*here = (struct tp_here){.ip = wire,
+		.ports = tp_host_ports(host, local),
+		.channel = (uint64_t)local << 48 | (uint64_t)TP_FLOW_CHANNEL << 56,
+		.peer = (uint64_t)local << 48 | (uint64_t)TP_FLOW_PEER << 56};
+	return true;
 }
 
-/* As tp_begin_common(); the flow's key of an IPv4 packet. */
-static TP_INLINE bool tp_plain_begin(struct tp_host *host, const struct tp_packet *pkt,
-	const struct tp_config *config, struct tp_here *here, struct tp_asked *out)
+enum tp_plain { TP_PLAIN_NOT, TP_PLAIN_UP, TP_PLAIN_DOWN };
+
+/* The rest of the flow's key is an IPv4 source, and no word above it. */
+struct tp_plain_asked {
+	uint64_t source; /* v4-mapped */
+	uint64_t ident;
+	uint16_t data_len;
+};
+
+/* Begins like ChannelData, and is as long as it says. */
+static TP_INLINE bool tp_is_channel_data(uint32_t header, uint16_t data_len)
+{
+	return (header & tp_to_be32(0xc000ffff).be) ==
+	       ((uint32_t)tp_to_be16(data_len).be << 16 | tp_to_be32(0x40000000).be);
+}
+
+/* As tp_begin_common(), of IPv4. NOT: ask there. */
+static TP_INLINE enum tp_plain tp_plain_begin(struct tp_host *host, const struct tp_packet *pkt,
+	const struct tp_config *config, struct tp_here *here, struct tp_plain_asked *out)
 {
 	struct tp_headers in TP_UNSET;
-	uint32_t header, data_len;
+	uint32_t destination, header;
 	uint8_t state;
 
 	if (!tp_parse_common(pkt, &in, true))
-		return false;
-	if (TP_UNLIKELY(in.destination[1] != here->ip) &&
-		!tp_plain_arrive(host, config, in.destination[1], here))
-		return false;
-	data_len = (uint32_t)in.room - TP_UDP_LEN;
+		return TP_PLAIN_NOT;
+	destination = (uint32_t)(in.destination[1] >> 32);
+	if (TP_UNLIKELY(destination != here->ip) &&
+		!tp_plain_arrive(host, config, destination, here))
+		return TP_PLAIN_NOT;
 	state = tp_port_state(here->ports, tp_destination_port(&in));
-	out->key.remote[0] = 0;
-	out->key.remote[1] = in.source[1];
-	if (TP_LIKELY(state == TP_PORT_LISTENER)) {
-		header = tp_get32(in.udp + TP_UDP_LEN);
-		data_len -= TP_CHANNELDATA_LEN;
-		out->key.ident = here->channel | (uint64_t)(uint16_t)header << 32 | in.ports;
-		out->channel_in = true;
-		out->data_len = (uint16_t)data_len;
-		return (header & 0xc0) == 0x40 && header >> 16 == tp_to_be16((uint16_t)data_len).be;
+	out->source = in.source[1];
+	out->data_len = (uint16_t)(in.room - TP_UDP_LEN);
+	if (TP_UNLIKELY(state != TP_PORT_LISTENER)) {
+		out->ident = here->peer | in.ports;
+		return state == TP_PORT_RELAY ? TP_PLAIN_DOWN : TP_PLAIN_NOT;
 	}
-	out->key.ident = here->peer | in.ports;
-	out->channel_in = false;
-	out->data_len = (uint16_t)data_len;
-	return state == TP_PORT_RELAY;
+	header = tp_get32(in.udp + TP_UDP_LEN);
+	out->data_len = (uint16_t)(out->data_len - TP_CHANNELDATA_LEN);
+	out->ident = here->channel | (uint64_t)(uint16_t)header << 32 | in.ports;
+	return TP_LIKELY(tp_is_channel_data(header, out->data_len)) ? TP_PLAIN_UP : TP_PLAIN_NOT;
 }
 
 /* Whichever port a packet of the burst came by: the interface is where it is said to be. */
@@ -118,7 +133,7 @@ static TP_OUT_OF_LINE bool tp_plain_leave(
 	__builtin_memset(exit->link, 0, sizeof(exit->link));
 	tp_write_link(exit->link, &link, TP_ETHERTYPE_IPV4);
 	exit->index = index;
-	exit->mtu = hop.mtu;
+	exit->room = hop.mtu - TP_IPV4_LEN - TP_UDP_LEN;
 	exit->egress = hop.ifindex;
 	exit->interface = hop.interface;
 	return true;
@@ -176,14 +191,19 @@ static TP_INLINE void tp_plain_write(uint8_t *at, const struct tp_exit *exit,
 	ip[8] = (uint8_t)(moved->ttl - 1);
 	tp_put16(ip + 10, moved->ip_checksum);
 	tp_put32(ip + 12, (uint32_t)(local->ip[1] >> 32));
-	tp_put32(ip + 16, (uint32_t)(value->remote[1] >> 32));
-	tp_put32(udp, tp_get32(&value->local_port));
+	/* The remote's address and both ports lie behind each other, there and in the packet. */
+	tp_put64(ip + 16, tp_get64((const uint8_t *)value + 12));
 	tp_put16(udp + 4, tp_to_be16(tp_udp_len_out(out)).be);
 	tp_put16(udp + 6, moved->udp_checksum);
 	if (out->channel_out)
 		tp_put32(udp + TP_UDP_LEN,
 			value->channel.be | (uint32_t)tp_to_be16(out->data_len).be << 16);
 }
+
+_Static_assert(__builtin_offsetof(struct tp_flow_value, remote[1]) == 8 &&
+		       __builtin_offsetof(struct tp_flow_value, local_port) == 16 &&
+		       __builtin_offsetof(struct tp_flow_value, remote_port) == 18,
+	"tp_plain_write()");
 
 /* As tp_end_common_way(), and like it compiled once for each way. */
 static TP_INLINE bool tp_plain_end(struct tp_host *host, struct tp_packet *pkt, bool from_client,
@@ -205,7 +225,7 @@ static TP_INLINE bool tp_plain_end(struct tp_host *host, struct tp_packet *pkt, 
 		return false;
 	if (TP_UNLIKELY(hop != exit->index) && !tp_plain_leave(host, hop, exit))
 		return false;
-	if (tp_ip_len_out(&out, true) > exit->mtu)
+	if (data_len + (from_client ? 0 : TP_CHANNELDATA_LEN) > exit->room)
 		return false;
 	if (!from_client && pkt->data - pkt->room < TP_CHANNELDATA_LEN)
 		return false;
@@ -214,7 +234,8 @@ static TP_INLINE bool tp_plain_end(struct tp_host *host, struct tp_packet *pkt, 
 	tp_plain_write(pkt->data, exit, &out, &moved, &host->locals[local]);
 	pkt->egress = exit->egress;
 	pkt->interface = exit->interface;
-	shared->relayed[out.direction] += TP_SHARED_PACKET + data_len;
+	shared->packets[out.direction]++;
+	shared->bytes[out.direction] += data_len;
 	tp_count_flow(host, flow, tp_host_slot(host, flow), data_len);
 	return true;
 }

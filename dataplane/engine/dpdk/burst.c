@@ -191,13 +191,14 @@ uint32_t dpdk_send(struct tp_backend *backend, uint32_t worker, const struct tp_
 	const struct tp_frame *frames, uint32_t count)
 {
 	struct rte_mbuf **out = backend->states[worker].out;
-	uint32_t together = 0;
+	bool together = true;
 
 	for (uint32_t i = 0; i < count; i++) {
 		out[i] = finish(&pkts[i], &frames[i]);
-		together += go_together(&pkts[i], &pkts[0]);
+		if (unlikely(!go_together(&pkts[i], &pkts[0])))
+			together = false;
 	}
-	if (unlikely(together != count))
+	if (unlikely(!together))
 		return send_apart(backend, worker, pkts, out, count);
 	return transmit(
 		&backend->ports[port_of(backend, &pkts[0], out[0])], worker, out, (uint16_t)count);
