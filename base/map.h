@@ -1,8 +1,9 @@
 /*
  * Hash tables of objects that carry the links of their chains themselves. The caller brings the
  * hash, made with a key of its own where strangers choose what is hashed (threat R11), and
- * compares. A table grows and shrinks by one bucket at a time (linear hashing, Litwin 1980), so
- * that no single insertion waits for all that is there, and gives its memory back. One thread.
+ * compares. A few objects are one chain and take no memory beside their links; more get buckets,
+ * which grow by one at a time (linear hashing, Litwin 1980), so that no single insertion waits for
+ * all that is there. One thread.
  */
 #pragma once
 
@@ -19,17 +20,27 @@ struct tp_map_link {
 
 /* All zero: empty. Holds memory only while something is in it. */
 struct tp_map {
-	struct tp_map_link **buckets;
+	union {
+		struct tp_map_link *chain;
+		struct tp_map_link **buckets;
+	};
 	uint32_t count;
-	uint32_t used; /* buckets */
-	uint32_t room; /* for so many */
+	uint32_t used; /* buckets; 0: the chain */
 };
 
-/* -ENOMEM: nothing has changed. The link must not be in a table. */
-int tp_map_add(struct tp_map *map, struct tp_map_link *link, uint32_t hash);
-/* The link must be in this table. */
+/* The link must not be in a table. Without memory for buckets chains grow longer, no more. */
+void tp_map_add(struct tp_map *map, struct tp_map_link *link, uint32_t hash);
+/* The link must be in this table. Others stay where they are. */
 void tp_map_remove(struct tp_map *map, struct tp_map_link *link);
+/* After a removal, for tables that live long: gives back what is far too much by now. */
+void tp_map_shrink(struct tp_map *map);
 
 /* All links of that hash, which need not be of that key: for (l = first; l; l = next(l)). */
 struct tp_map_link *tp_map_first(const struct tp_map *map, uint32_t hash);
 struct tp_map_link *tp_map_next(const struct tp_map_link *link);
+
+/*
+ * All links, in order of their insertion while they are few: after NULL comes the first. What is
+ * looked at may be removed once the one behind it is known.
+ */
+struct tp_map_link *tp_map_after(const struct tp_map *map, const struct tp_map_link *link);

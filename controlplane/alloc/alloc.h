@@ -39,14 +39,13 @@ struct alloc_traffic {
 
 /*
  * Words of the data plane's side of an object, which lie in it: controlplane/flows. Nobody else
- * writes them; the first one tells whether there is anything.
+ * writes them; zero at first.
  */
-enum { ALLOC_PERMISSION_ROOM = 3, ALLOC_CHANNEL_ROOM = 5, ALLOC_ROOM = 9 };
+enum { ALLOC_PERMISSION_ROOM = 3, ALLOC_CHANNEL_ROOM = 5, ALLOC_RELAY_ROOM = 2, ALLOC_ROOM = 9 };
 
 /* RFC 8656, 9: one peer address of one relay; its port is 0. */
 struct alloc_permission {
-	struct tp_map_link by_ip;           /* in the store */
-	TAILQ_ENTRY(alloc_permission) link; /* in relay->permissions */
+	struct tp_map_link by_ip; /* in relay->permissions */
 	struct tp_addr peer;
 	struct alloc_relay *relay;
 	struct timer timer;
@@ -56,8 +55,8 @@ struct alloc_permission {
 
 /* RFC 8656, 12: a number and a peer address of one relay. */
 struct alloc_channel {
-	struct tp_map_link by_number, by_peer; /* in the store */
-	TAILQ_ENTRY(alloc_channel) link;       /* in relay->channels */
+	struct tp_map_link by_number; /* in allocation->channels */
+	struct tp_map_link by_peer;   /* in relay->channels */
 	struct tp_addr peer;
 	uint16_t number;
 	struct alloc_relay *relay;
@@ -69,18 +68,16 @@ struct alloc_channel {
 /* A relayed transport address. A dual allocation (RFC 8656, 7.2) has two, each with its own life.
  */
 struct alloc_relay {
-	struct tp_map_link by_address; /* in the store */
-	struct tp_addr address;        /* where the socket is bound */
-	struct tp_addr external;       /* what clients are told: differs behind a 1:1 NAT */
+	struct tp_addr address;  /* where the socket is bound */
+	struct tp_addr external; /* what clients are told: differs behind a 1:1 NAT */
 	struct allocation *allocation;
-	TAILQ_HEAD(alloc_permissions, alloc_permission) permissions;
-	TAILQ_HEAD(alloc_channels, alloc_channel) channels;
-	uint32_t permissions_count;
+	struct tp_map permissions, channels; /* see alloc_next_permission(), alloc_next_channel() */
 	struct timer timer;
 	uint64_t expires_ns;
 	uint8_t pool; /* which of the store's addresses */
 	bool open;    /* set by whoever opened a socket for it */
 	void *socket; /* the transport's side of it */
+	uint64_t flows[ALLOC_RELAY_ROOM];
 };
 
 enum { ALLOC_RELAY_V4, ALLOC_RELAY_V6, ALLOC_RELAYS };
@@ -101,8 +98,8 @@ struct allocation {
 	 */
 	struct auth_identity *identity;
 	uint32_t kept; /* restored: number of the note that it was made of; 0: none */
-	struct alloc_relay *relays[ALLOC_RELAYS]; /* NULL = none of that family */
-	uint16_t channels_count;
+	struct alloc_relay *relays[ALLOC_RELAYS];  /* NULL = none of that family */
+	struct tp_map channels;                    /* by number */
 	uint8_t transaction[STUN_TRANSACTION_LEN]; /* of the Allocate that made it */
 	uint64_t request_hash;                     /* and of all its bytes: retransmissions */
 	uint8_t token[8];                          /* RESERVATION-TOKEN given out, if has_token */
@@ -228,6 +225,10 @@ int alloc_permit(struct alloc_relay *relay, const struct tp_addr *peer, uint64_t
 	struct alloc_permission **out);
 struct alloc_permission *alloc_find_permission(
 	const struct alloc_relay *relay, const struct tp_addr *peer, uint64_t now_ns);
+/* All, those that are due too: after NULL comes the first. It may be deleted once the next is
+ * known. */
+struct alloc_permission *alloc_next_permission(
+	const struct alloc_relay *relay, const struct alloc_permission *permission);
 void alloc_delete_permission(struct alloc_permission *permission);
 
 /* A new channel; number and peer must both be unbound. -ENOSPC: the limit; -ENOMEM. */
@@ -238,6 +239,9 @@ struct alloc_channel *alloc_find_channel(
 	const struct allocation *a, uint16_t number, uint64_t now_ns);
 struct alloc_channel *alloc_find_channel_to(
 	const struct alloc_relay *relay, const struct tp_addr *peer, uint64_t now_ns);
+/* As alloc_next_permission(). */
+struct alloc_channel *alloc_next_channel(
+	const struct alloc_relay *relay, const struct alloc_channel *channel);
 void alloc_delete_channel(struct alloc_channel *channel);
 
 /*

@@ -9,35 +9,27 @@ static struct alloc_store *store_of(const struct alloc_relay *relay)
 	return relay->allocation->store;
 }
 
-/* A peer of one relay. */
-static uint32_t hash_peer(const struct alloc_relay *relay, const struct tp_addr *peer)
+static uint32_t hash_peer(const struct tp_addr *peer)
 {
-	struct {
-		struct tp_addr relay, peer;
-	} key = {relay->address, *peer};
-
-	return alloc_hash(&key, sizeof(key));
+	return alloc_hash(peer, sizeof(*peer));
 }
 
-static uint32_t hash_number(const struct allocation *a, uint16_t number)
+static uint32_t hash_number(uint16_t number)
 {
-	uint32_t key[2] = {a->id, number};
-
-	return alloc_hash(key, sizeof(key));
+	return alloc_hash(&number, sizeof(number));
 }
 
 /* They may be due, and not yet swept. */
 static struct alloc_permission *find_permission(
 	const struct alloc_relay *relay, const struct tp_addr *ip)
 {
-	struct tp_map_link *link =
-		tp_map_first(&store_of(relay)->permissions, hash_peer(relay, ip));
+	struct tp_map_link *link = tp_map_first(&relay->permissions, hash_peer(ip));
 
 	for (; link; link = tp_map_next(link)) {
 		struct alloc_permission *permission =
 			TP_CONTAINER(link, struct alloc_permission, by_ip);
 
-		if (permission->relay == relay && tp_addr_equal(&permission->peer, ip))
+		if (tp_addr_equal(&permission->peer, ip))
 			return permission;
 	}
 	return NULL;
@@ -50,7 +42,7 @@ bool alloc_room_for_permissions(const struct allocation *a, uint32_t more)
 
 	for (int i = 0; i < ALLOC_RELAYS; i++)
 		if (a->relays[i])
-			held += a->relays[i]->permissions_count;
+			held += a->relays[i]->permissions.count;
 	return max == 0 || (more <= max && held <= max - more);
 }
 
@@ -58,7 +50,7 @@ bool alloc_room_for_channel(const struct allocation *a)
 {
 	uint32_t max = a->store->limits.channels_per_allocation;
 
-	return max == 0 || a->channels_count < max;
+	return max == 0 || a->channels.count < max;
 }
 
 static void permission_is_due(struct timer *timer, uint64_t now_ns)
@@ -80,13 +72,7 @@ static int add_permission(
 	permission->peer = *ip;
 	permission->relay = relay;
 	permission->timer.fire = permission_is_due;
-	if (tp_map_add(&store_of(relay)->permissions, &permission->by_ip, hash_peer(relay, ip)) <
-		0) {
-		free(permission);
-		return -ENOMEM;
-	}
-	TAILQ_INSERT_TAIL(&relay->permissions, permission, link);
-	relay->permissions_count++;
+	tp_map_add(&relay->permissions, &permission->by_ip, hash_peer(ip));
 	*out = permission;
 	return 0;
 }
@@ -118,6 +104,15 @@ struct alloc_permission *alloc_find_permission(
 	return permission && permission->expires_ns > now_ns ? permission : NULL;
 }
 
+struct alloc_permission *alloc_next_permission(
+	const struct alloc_relay *relay, const struct alloc_permission *permission)
+{
+	struct tp_map_link *link =
+		tp_map_after(&relay->permissions, permission ? &permission->by_ip : NULL);
+
+	return link ? TP_CONTAINER(link, struct alloc_permission, by_ip) : NULL;
+}
+
 void alloc_delete_permission(struct alloc_permission *permission)
 {
 	struct alloc_relay *relay = permission->relay;
@@ -125,9 +120,7 @@ void alloc_delete_permission(struct alloc_permission *permission)
 
 	store->hooks.end_permission(store->hooks.context, permission);
 	timer_cancel(store->wheel, &permission->timer);
-	tp_map_remove(&store->permissions, &permission->by_ip);
-	TAILQ_REMOVE(&relay->permissions, permission, link);
-	relay->permissions_count--;
+	tp_map_remove(&relay->permissions, &permission->by_ip);
 	free(permission);
 }
 
@@ -135,21 +128,6 @@ static void channel_is_due(struct timer *timer, uint64_t now_ns)
 {
 	(void)now_ns;
 	alloc_delete_channel(TP_CONTAINER(timer, struct alloc_channel, timer));
-}
-
-static int add_channel_to_tables(struct alloc_store *store, struct alloc_channel *channel)
-{
-	const struct alloc_relay *relay = channel->relay;
-
-	if (tp_map_add(&store->channels_by_peer, &channel->by_peer,
-		    hash_peer(relay, &channel->peer)) < 0)
-		return -ENOMEM;
-	if (tp_map_add(&store->channels_by_number, &channel->by_number,
-		    hash_number(relay->allocation, channel->number)) < 0) {
-		tp_map_remove(&store->channels_by_peer, &channel->by_peer);
-		return -ENOMEM;
-	}
-	return 0;
 }
 
 int alloc_bind(struct alloc_relay *relay, uint16_t number, const struct tp_addr *peer,
@@ -167,12 +145,8 @@ int alloc_bind(struct alloc_relay *relay, uint16_t number, const struct tp_addr 
 	channel->peer = *peer;
 	channel->relay = relay;
 	channel->timer.fire = channel_is_due;
-	if (add_channel_to_tables(a->store, channel) < 0) {
-		free(channel);
-		return -ENOMEM;
-	}
-	TAILQ_INSERT_TAIL(&relay->channels, channel, link);
-	a->channels_count++;
+	tp_map_add(&relay->channels, &channel->by_peer, hash_peer(peer));
+	tp_map_add(&a->channels, &channel->by_number, hash_number(number));
 	alloc_extend_channel(channel, expires_ns);
 	*out = channel;
 	return 0;
@@ -187,13 +161,12 @@ void alloc_extend_channel(struct alloc_channel *channel, uint64_t expires_ns)
 struct alloc_channel *alloc_find_channel(
 	const struct allocation *a, uint16_t number, uint64_t now_ns)
 {
-	struct tp_map_link *link =
-		tp_map_first(&a->store->channels_by_number, hash_number(a, number));
+	struct tp_map_link *link = tp_map_first(&a->channels, hash_number(number));
 
 	for (; link; link = tp_map_next(link)) {
 		struct alloc_channel *channel = TP_CONTAINER(link, struct alloc_channel, by_number);
 
-		if (channel->relay->allocation == a && channel->number == number)
+		if (channel->number == number)
 			return channel->expires_ns > now_ns ? channel : NULL;
 	}
 	return NULL;
@@ -202,28 +175,34 @@ struct alloc_channel *alloc_find_channel(
 struct alloc_channel *alloc_find_channel_to(
 	const struct alloc_relay *relay, const struct tp_addr *peer, uint64_t now_ns)
 {
-	struct tp_map_link *link =
-		tp_map_first(&store_of(relay)->channels_by_peer, hash_peer(relay, peer));
+	struct tp_map_link *link = tp_map_first(&relay->channels, hash_peer(peer));
 
 	for (; link; link = tp_map_next(link)) {
 		struct alloc_channel *channel = TP_CONTAINER(link, struct alloc_channel, by_peer);
 
-		if (channel->relay == relay && tp_addr_equal(&channel->peer, peer))
+		if (tp_addr_equal(&channel->peer, peer))
 			return channel->expires_ns > now_ns ? channel : NULL;
 	}
 	return NULL;
 }
 
+struct alloc_channel *alloc_next_channel(
+	const struct alloc_relay *relay, const struct alloc_channel *channel)
+{
+	struct tp_map_link *link =
+		tp_map_after(&relay->channels, channel ? &channel->by_peer : NULL);
+
+	return link ? TP_CONTAINER(link, struct alloc_channel, by_peer) : NULL;
+}
+
 void alloc_delete_channel(struct alloc_channel *channel)
 {
-	struct allocation *a = channel->relay->allocation;
-	struct alloc_store *store = a->store;
+	struct alloc_relay *relay = channel->relay;
+	struct alloc_store *store = store_of(relay);
 
 	store->hooks.end_channel(store->hooks.context, channel);
 	timer_cancel(store->wheel, &channel->timer);
-	tp_map_remove(&store->channels_by_peer, &channel->by_peer);
-	tp_map_remove(&store->channels_by_number, &channel->by_number);
-	TAILQ_REMOVE(&channel->relay->channels, channel, link);
-	a->channels_count--;
+	tp_map_remove(&relay->channels, &channel->by_peer);
+	tp_map_remove(&relay->allocation->channels, &channel->by_number);
 	free(channel);
 }

@@ -15,9 +15,12 @@
 enum state { FREE, RESTING, IN_USE };
 
 struct port {
-	TAILQ_ENTRY(port) link; /* RESTING: longest first */
-	uint64_t rested_ns;     /* RESTING: when it is free again */
-	uint32_t position;      /* FREE: where in the array */
+	union {
+		TAILQ_ENTRY(port) link; /* RESTING: longest first */
+		void *user;             /* IN_USE */
+	};
+	uint64_t rested_ns; /* RESTING: when it is free again */
+	uint32_t position;  /* FREE: where in the array */
 	enum state state;
 };
 
@@ -69,6 +72,7 @@ static void use(struct ports *ports, struct port *port)
 		ports->ports[last].position = port->position;
 	}
 	port->state = IN_USE;
+	port->user = NULL;
 	ports->in_use++;
 }
 
@@ -185,11 +189,16 @@ int ports_take(struct ports *ports, enum ports_wish wish, uint64_t now_ns, uint1
 	return 0;
 }
 
+static bool has(const struct ports *ports, uint16_t number)
+{
+	return number >= ports->min && (size_t)(number - ports->min) < ports->count;
+}
+
 int ports_claim(struct ports *ports, uint16_t number)
 {
 	struct port *port;
 
-	if (number < ports->min || (size_t)(number - ports->min) >= ports->count)
+	if (!has(ports, number))
 		return -ERANGE;
 	port = &ports->ports[number - ports->min];
 	if (port->state == IN_USE)
@@ -208,6 +217,18 @@ void ports_give(struct ports *ports, uint16_t number, uint64_t now_ns)
 	port->rested_ns = now_ns + PORTS_REST_NS;
 	TAILQ_INSERT_TAIL(&ports->resting, port, link);
 	ports->in_use--;
+}
+
+void ports_set_user(struct ports *ports, uint16_t number, void *user)
+{
+	ports->ports[number - ports->min].user = user;
+}
+
+void *ports_user(const struct ports *ports, uint16_t number)
+{
+	const struct port *port = has(ports, number) ? &ports->ports[number - ports->min] : NULL;
+
+	return port && port->state == IN_USE ? port->user : NULL;
 }
 
 size_t ports_in_use(const struct ports *ports)

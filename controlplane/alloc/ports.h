@@ -33,4 +33,8 @@ int ports_claim(struct ports *ports, uint16_t number);
 /* Gives back one port, which must be in use. */
 void ports_give(struct ports *ports, uint16_t number, uint64_t now_ns);
 
+/* Who has the port that is in use; NULL at first, and for every other number. */
+void ports_set_user(struct ports *ports, uint16_t number, void *user);
+void *ports_user(const struct ports *ports, uint16_t number);
+
 size_t ports_in_use(const struct ports *ports);

@@ -62,8 +62,6 @@ static struct alloc_user *find_user(const struct alloc_store *store, uint64_t na
 
 struct alloc_user *alloc_user_get(struct alloc_store *store, uint64_t name)
 {
-	/* A keyed hash already. */
-	uint32_t hash = (uint32_t)name;
 	struct alloc_user *user = find_user(store, name);
 
 	if (user)
@@ -72,10 +70,9 @@ struct alloc_user *alloc_user_get(struct alloc_store *store, uint64_t name)
 	if (!user)
 		return NULL;
 	user->name = name;
-	if (tp_map_add(&store->users, &user->by_name, hash) == 0)
-		return user;
-	free(user);
-	return NULL;
+	/* A keyed hash already. */
+	tp_map_add(&store->users, &user->by_name, (uint32_t)name);
+	return user;
 }
 
 void alloc_user_put(struct alloc_store *store, struct alloc_user *user)
@@ -83,6 +80,7 @@ void alloc_user_put(struct alloc_store *store, struct alloc_user *user)
 	if (user->allocations > 0 || user->reservations > 0)
 		return;
 	tp_map_remove(&store->users, &user->by_name);
+	tp_map_shrink(&store->users);
 	free(user);
 }
 
@@ -93,7 +91,7 @@ static void end_reservation(struct alloc_reservation *reservation)
 
 	timer_cancel(store->wheel, &reservation->timer);
 	tp_map_remove(&store->reservations, &reservation->by_token);
-	TAILQ_REMOVE(&store->all_reservations, reservation, link);
+	tp_map_shrink(&store->reservations);
 	reservation->user->reservations--;
 	alloc_user_put(store, reservation->user);
 	free(reservation);
@@ -123,10 +121,7 @@ static int add_reservation(struct alloc_store *store, struct alloc_reservation *
 	if (getrandom(reservation->token, sizeof(reservation->token), 0) !=
 		sizeof(reservation->token))
 		return -EIO;
-	if (tp_map_add(&store->reservations, &reservation->by_token,
-		    hash_token(reservation->token)) < 0)
-		return -ENOMEM;
-	TAILQ_INSERT_TAIL(&store->all_reservations, reservation, link);
+	tp_map_add(&store->reservations, &reservation->by_token, hash_token(reservation->token));
 	return 0;
 }
 
@@ -202,8 +197,8 @@ void alloc_unreserve(struct allocation *a)
 
 void alloc_reservations_free(struct alloc_store *store)
 {
-	struct alloc_reservation *reservation;
+	struct tp_map_link *link;
 
-	while ((reservation = TAILQ_FIRST(&store->all_reservations)))
-		lapse(reservation);
+	while ((link = tp_map_after(&store->reservations, NULL)))
+		lapse(TP_CONTAINER(link, struct alloc_reservation, by_token));
 }

@@ -53,7 +53,6 @@ int alloc_store_new(const struct alloc_settings *settings, const struct alloc_ho
 	store->hooks = *hooks;
 	store->now_ns = now_ns;
 	TAILQ_INIT(&store->all);
-	TAILQ_INIT(&store->all_reservations);
 	if (alloc_hash_key.k[0] == 0 &&
 		getrandom(&alloc_hash_key, sizeof(alloc_hash_key), 0) != sizeof(alloc_hash_key))
 		return -EIO;
@@ -119,19 +118,27 @@ struct allocation *alloc_find(
 	return NULL;
 }
 
+static int find_pool(const struct alloc_store *store, const struct tp_addr *address, uint8_t *out)
+{
+	for (size_t i = 0; i < store->pools_count; i++) {
+		if (tp_addr_equal_ip(&store->pools[i].address, address)) {
+			*out = (uint8_t)i;
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
 struct alloc_relay *alloc_find_relay(
 	const struct alloc_store *store, const struct tp_addr *address, uint64_t now_ns)
 {
-	struct tp_map_link *link =
-		tp_map_first(&store->by_address, alloc_hash(address, sizeof(*address)));
+	struct alloc_relay *relay;
+	uint8_t pool;
 
-	for (; link; link = tp_map_next(link)) {
-		struct alloc_relay *relay = TP_CONTAINER(link, struct alloc_relay, by_address);
-
-		if (tp_addr_equal(&relay->address, address))
-			return relay->expires_ns > now_ns ? relay : NULL;
-	}
-	return NULL;
+	if (find_pool(store, address, &pool) < 0)
+		return NULL;
+	relay = ports_user(store->pools[pool].ports, address->port);
+	return relay && relay->expires_ns > now_ns ? relay : NULL;
 }
 
 struct allocation *alloc_find_id(const struct alloc_store *store, uint32_t id)
@@ -221,20 +228,6 @@ static void allocation_cleanup(struct allocation **a)
 	free_allocation(*a);
 }
 
-static int add_to_tables(struct alloc_store *store, struct allocation *a)
-{
-	uint32_t hash = alloc_hash(&a->tuple, sizeof(a->tuple));
-
-	if (tp_map_add(&store->by_tuple, &a->by_tuple, hash) < 0)
-		return -ENOMEM;
-	if (tp_map_add(&store->by_id, &a->by_id, alloc_hash(&a->id, sizeof(a->id))) < 0) {
-		tp_map_remove(&store->by_tuple, &a->by_tuple);
-		return -ENOMEM;
-	}
-	TAILQ_INSERT_TAIL(&store->all, a, link);
-	return 0;
-}
-
 /* `a` is complete but for its quota and its place in the tables. */
 static int admit(struct alloc_store *store, struct allocation *a)
 {
@@ -242,10 +235,10 @@ static int admit(struct alloc_store *store, struct allocation *a)
 
 	if (r < 0)
 		return r;
-	r = add_to_tables(store, a);
-	if (r < 0)
-		give_quota(a);
-	return r;
+	tp_map_add(&store->by_tuple, &a->by_tuple, alloc_hash(&a->tuple, sizeof(a->tuple)));
+	tp_map_add(&store->by_id, &a->by_id, alloc_hash(&a->id, sizeof(a->id)));
+	TAILQ_INSERT_TAIL(&store->all, a, link);
+	return 0;
 }
 
 static struct allocation *new_allocation(struct alloc_store *store, const struct alloc_tuple *tuple,
@@ -336,7 +329,9 @@ void alloc_delete(struct allocation *a)
 	if (a->request_hash != 0) /* else nobody was told of it */
 		alloc_remember(store, &a->tuple, a->transaction);
 	tp_map_remove(&store->by_tuple, &a->by_tuple);
+	tp_map_shrink(&store->by_tuple);
 	tp_map_remove(&store->by_id, &a->by_id);
+	tp_map_shrink(&store->by_id);
 	TAILQ_REMOVE(&store->all, a, link);
 	give_quota(a);
 	free_allocation(a);
@@ -366,13 +361,7 @@ int alloc_make_relay(struct allocation *a, uint8_t pool, uint16_t port, uint64_t
 	relay->allocation = a;
 	relay->pool = pool;
 	relay->timer.fire = relay_is_due;
-	TAILQ_INIT(&relay->permissions);
-	TAILQ_INIT(&relay->channels);
-	if (tp_map_add(&store->by_address, &relay->by_address,
-		    alloc_hash(&relay->address, sizeof(relay->address))) < 0) {
-		free(relay);
-		return -ENOMEM;
-	}
+	ports_set_user(store->pools[pool].ports, port, relay);
 	alloc_extend_relay(relay, expires_ns);
 	a->relays[relay->address.family == TP_IPV4 ? ALLOC_RELAY_V4 : ALLOC_RELAY_V6] = relay;
 	*out = relay;
@@ -406,17 +395,6 @@ int alloc_add_relay(struct allocation *a, uint8_t pool, enum ports_wish wish, ui
 	return r;
 }
 
-static int find_pool(const struct alloc_store *store, const struct tp_addr *address, uint8_t *out)
-{
-	for (size_t i = 0; i < store->pools_count; i++) {
-		if (tp_addr_equal_ip(&store->pools[i].address, address)) {
-			*out = (uint8_t)i;
-			return 0;
-		}
-	}
-	return -ENOENT;
-}
-
 int alloc_restore_relay(struct allocation *a, const struct tp_addr *address, uint64_t expires_ns,
 	struct alloc_relay **out)
 {
@@ -446,16 +424,20 @@ void alloc_delete_relay(struct alloc_relay *relay)
 {
 	struct allocation *a = relay->allocation;
 	struct alloc_store *store = a->store;
-	struct alloc_channel *channel;
-	struct alloc_permission *permission;
+	struct alloc_channel *channel, *next_channel;
+	struct alloc_permission *permission, *next_permission;
 
-	while ((channel = TAILQ_FIRST(&relay->channels)))
+	for (channel = alloc_next_channel(relay, NULL); channel; channel = next_channel) {
+		next_channel = alloc_next_channel(relay, channel);
 		alloc_delete_channel(channel);
-	while ((permission = TAILQ_FIRST(&relay->permissions)))
+	}
+	permission = alloc_next_permission(relay, NULL);
+	for (; permission; permission = next_permission) {
+		next_permission = alloc_next_permission(relay, permission);
 		alloc_delete_permission(permission);
+	}
 	store->hooks.end_relay(store->hooks.context, relay);
 	timer_cancel(store->wheel, &relay->timer);
-	tp_map_remove(&store->by_address, &relay->by_address);
 	a->relays[relay->address.family == TP_IPV4 ? ALLOC_RELAY_V4 : ALLOC_RELAY_V6] = NULL;
 	ports_give(store->pools[relay->pool].ports, relay->address.port, store->now_ns);
 	free(relay);

@@ -20,8 +20,7 @@ struct alloc_pool {
 };
 
 struct alloc_reservation {
-	struct tp_map_link by_token;         /* in the store */
-	TAILQ_ENTRY(alloc_reservation) link; /* in store->all_reservations */
+	struct tp_map_link by_token; /* in the store */
 	uint8_t token[8];
 	uint8_t pool;
 	uint16_t port;
@@ -45,9 +44,7 @@ struct alloc_store {
 	struct timer_wheel *wheel;
 	uint64_t now_ns;
 	struct alloc_list all;
-	struct tp_map by_tuple, by_id, by_address;
-	struct tp_map permissions, channels_by_peer, channels_by_number;
-	TAILQ_HEAD(, alloc_reservation) all_reservations;
+	struct tp_map by_tuple, by_id;
 	struct tp_map reservations, users;
 	uint32_t last_id;
 	struct alloc_pool *pools;

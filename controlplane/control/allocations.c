@@ -30,7 +30,7 @@ static json_t *describe_permissions(const struct alloc_relay *relay, uint64_t no
 {
 	const struct alloc_permission *p;
 
-	TAILQ_FOREACH(p, &relay->permissions, link)
+	for (p = alloc_next_permission(relay, NULL); p; p = alloc_next_permission(relay, p))
 		json_array_append_new(
 			list, json_pack("{s:o, s:I}", "peer", command_ip(&p->peer), "expires_s",
 				      command_seconds_left(p->expires_ns, now_ns)));
@@ -41,7 +41,7 @@ static json_t *describe_channels(const struct alloc_relay *relay, uint64_t now_n
 {
 	const struct alloc_channel *c;
 
-	TAILQ_FOREACH(c, &relay->channels, link)
+	for (c = alloc_next_channel(relay, NULL); c; c = alloc_next_channel(relay, c))
 		json_array_append_new(list, json_pack("{s:i, s:o, s:I}", "number", (int)c->number,
 						    "peer", command_address(&c->peer), "expires_s",
 						    command_seconds_left(c->expires_ns, now_ns)));

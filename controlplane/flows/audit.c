@@ -100,9 +100,9 @@ static void expect_relay(struct check *check, const struct alloc_relay *relay)
 	struct alloc_channel *c;
 
 	expect_port(check, &relay->address, TP_PORT_RELAY);
-	TAILQ_FOREACH(p, &relay->permissions, link)
+	for (p = alloc_next_permission(relay, NULL); p; p = alloc_next_permission(relay, p))
 		expect_permission(check, p);
-	TAILQ_FOREACH(c, &relay->channels, link)
+	for (c = alloc_next_channel(relay, NULL); c; c = alloc_next_channel(relay, c))
 		expect_channel(check, c);
 }
 

@@ -118,7 +118,7 @@ static void set_next_hop(struct tp_table *table, const struct record *record, ui
 static void on_peer_hop(struct route_user *user, uint16_t next_hop)
 {
 	const struct peer *peer = TP_CONTAINER(user, struct peer, user);
-	struct tp_table *table = flows_of_client(peer->key.relay->allocation)->flows->table;
+	struct tp_table *table = flows_of_client(peer->relay->allocation)->flows->table;
 	const struct record *permission = peer->permission ? &peer->permission->record : NULL;
 	const struct channel_flows *channel;
 
@@ -135,10 +135,10 @@ static void set_relay_hop(
 	const struct alloc_permission *p;
 	const struct alloc_channel *c;
 
-	TAILQ_FOREACH(p, &relay->permissions, link)
+	for (p = alloc_next_permission(relay, NULL); p; p = alloc_next_permission(relay, p))
 		if (flows_of_permission(p))
 			set_next_hop(table, &flows_of_permission(p)->record, next_hop);
-	TAILQ_FOREACH(c, &relay->channels, link)
+	for (c = alloc_next_channel(relay, NULL); c; c = alloc_next_channel(relay, c))
 		if (flows_of_channel(c))
 			set_next_hop(table, &flows_of_channel(c)->to_client, next_hop);
 }
@@ -161,7 +161,7 @@ static void on_client_hop(struct route_user *user, uint16_t next_hop)
 /* Both ways are shared: the client's by all of its flows, a peer's by permission and channels. */
 static void follow(struct flows *flows, struct peer *peer, const struct tp_addr *ip)
 {
-	const struct alloc_relay *relay = peer->key.relay;
+	const struct alloc_relay *relay = peer->relay;
 	const struct alloc_tuple *tuple = &relay->allocation->tuple;
 	struct client_flows *client = flows_of_client(relay->allocation);
 
@@ -172,14 +172,15 @@ static void follow(struct flows *flows, struct peer *peer, const struct tp_addr 
 		route_follow(flows->route, &peer->user, ip, &relay->address);
 }
 
-static struct peer *find_peer(const struct flows *flows, const struct peer_key *key, uint32_t hash)
+static struct peer *find_peer(
+	const struct alloc_relay *relay, const struct tp_addr *ip, uint32_t hash)
 {
-	struct tp_map_link *link = tp_map_first(&flows->peers, hash);
+	struct tp_map_link *link = tp_map_first(&flows_of_relay(relay)->peers, hash);
 
 	for (; link; link = tp_map_next(link)) {
-		struct peer *peer = TP_CONTAINER(link, struct peer, by_key);
+		struct peer *peer = TP_CONTAINER(link, struct peer, by_ip);
 
-		if (memcmp(&peer->key, key, sizeof(*key)) == 0)
+		if (memcmp(peer->ip, ip->ip, sizeof(peer->ip)) == 0)
 			return peer;
 	}
 	return NULL;
@@ -188,24 +189,18 @@ static struct peer *find_peer(const struct flows *flows, const struct peer_key *
 static struct peer *find_or_add_peer(
 	struct flows *flows, const struct alloc_relay *relay, const struct tp_addr *ip)
 {
-	struct peer_key key = {.relay = relay};
-	struct peer *peer;
-	uint32_t hash;
+	uint32_t hash = (uint32_t)tp_siphash(&alloc_hash_key, ip->ip, sizeof(ip->ip));
+	struct peer *peer = find_peer(relay, ip, hash);
 
-	memcpy(key.ip, ip->ip, sizeof(key.ip));
-	hash = (uint32_t)tp_siphash(&alloc_hash_key, &key, sizeof(key));
-	peer = find_peer(flows, &key, hash);
 	if (peer)
 		return peer;
 	peer = calloc(1, sizeof(*peer));
 	if (!peer)
 		return NULL;
-	peer->key = key;
+	peer->relay = relay;
+	memcpy(peer->ip, ip->ip, sizeof(peer->ip));
 	LIST_INIT(&peer->channels);
-	if (tp_map_add(&flows->peers, &peer->by_key, hash) < 0) {
-		free(peer);
-		return NULL;
-	}
+	tp_map_add(&flows_of_relay(relay)->peers, &peer->by_ip, hash);
 	follow(flows, peer, ip);
 	return peer;
 }
@@ -216,7 +211,7 @@ static void drop_peer_if_unused(struct flows *flows, struct peer *peer)
 		return;
 	/* After the flows: the number of the next hop starts resting here. */
 	route_unfollow(flows->route, &peer->user);
-	tp_map_remove(&flows->peers, &peer->by_key);
+	tp_map_remove(&flows_of_relay(peer->relay)->peers, &peer->by_ip);
 	free(peer);
 }
 
@@ -321,10 +316,7 @@ static void list_missing(struct flows *flows, struct record *record)
 	if (!missing)
 		return;
 	missing->record = record;
-	if (tp_map_add(&flows->missing_by_record, &missing->by_record, hash_record(record)) < 0) {
-		free(missing);
-		return;
-	}
+	tp_map_add(&flows->missing_by_record, &missing->by_record, hash_record(record));
 	TAILQ_INSERT_TAIL(&flows->missing, missing, link);
 }
 
@@ -339,6 +331,7 @@ static void unlist_missing(struct flows *flows, const struct record *record)
 		return;
 	missing = TP_CONTAINER(link, struct missing, by_record);
 	tp_map_remove(&flows->missing_by_record, link);
+	tp_map_shrink(&flows->missing_by_record);
 	TAILQ_REMOVE(&flows->missing, missing, link);
 	free(missing);
 }
@@ -530,9 +523,9 @@ static void revoke_all(struct flows *flows, const struct alloc_relay *relay)
 	struct alloc_channel *c;
 	struct alloc_permission *p;
 
-	TAILQ_FOREACH(c, &relay->channels, link)
+	for (c = alloc_next_channel(relay, NULL); c; c = alloc_next_channel(relay, c))
 		flows_revoke_channel(flows, c);
-	TAILQ_FOREACH(p, &relay->permissions, link)
+	for (p = alloc_next_permission(relay, NULL); p; p = alloc_next_permission(relay, p))
 		flows_revoke_permission(flows, p);
 }
 
@@ -661,13 +654,13 @@ static void add_relay_traffic(const struct tp_table *table, const struct alloc_r
 	const struct alloc_permission *p;
 	const struct alloc_channel *c;
 
-	TAILQ_FOREACH(p, &relay->permissions, link) {
+	for (p = alloc_next_permission(relay, NULL); p; p = alloc_next_permission(relay, p)) {
 		const struct permission_flows *f = flows_of_permission(p);
 
 		if (f)
 			add_live(table, &f->record, received);
 	}
-	TAILQ_FOREACH(c, &relay->channels, link) {
+	for (c = alloc_next_channel(relay, NULL); c; c = alloc_next_channel(relay, c)) {
 		const struct channel_flows *f = flows_of_channel(c);
 
 		if (!f)

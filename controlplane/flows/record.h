@@ -23,21 +23,22 @@ struct missing {
 
 TAILQ_HEAD(missing_list, missing);
 
-struct peer_key {
-	const struct alloc_relay *relay;
-	uint8_t ip[16];
-};
-
 /*
  * All that concerns one peer address of one relay: the way there; and how long its channels carry
  * data depends on its permission, which may be gone for a while and come back.
  */
 struct peer {
-	struct tp_map_link by_key; /* in flows->peers */
-	struct peer_key key;
+	struct tp_map_link by_ip; /* in its relay's peers */
+	const struct alloc_relay *relay;
+	uint8_t ip[16];
 	struct route_user user;
 	struct permission_flows *permission; /* NULL: none now */
 	LIST_HEAD(channel_list, channel_flows) channels;
+};
+
+/* In a relay. */
+struct relay_flows {
+	struct tp_map peers;
 };
 
 /* In a permission, once it was granted. */
@@ -65,9 +66,15 @@ struct client_flows {
 };
 
 _Static_assert(sizeof(struct permission_flows) <= ALLOC_PERMISSION_ROOM * sizeof(uint64_t) &&
+		       sizeof(struct relay_flows) <= ALLOC_RELAY_ROOM * sizeof(uint64_t) &&
 		       sizeof(struct channel_flows) <= ALLOC_CHANNEL_ROOM * sizeof(uint64_t) &&
 		       sizeof(struct client_flows) <= ALLOC_ROOM * sizeof(uint64_t),
 	"what the objects have room for");
+
+static inline struct relay_flows *flows_of_relay(const struct alloc_relay *relay)
+{
+	return (void *)relay->flows;
+}
 
 /* NULL: nothing was granted yet. */
 static inline struct permission_flows *flows_of_permission(
@@ -100,7 +107,6 @@ _Static_assert(TP_LOCALS_MAX <= 32, "bits of flows.own");
 struct flows {
 	struct tp_table *table;
 	struct route *route;
-	struct tp_map peers;
 	LIST_HEAD(client_list, client_flows) clients;
 	struct missing_list missing;
 	struct tp_map missing_by_record;

@@ -38,9 +38,9 @@ static void extend(struct turn_server *s, struct alloc_relay *relay, uint64_t en
 
 	alloc_extend_relay(relay, ends_ns);
 	s->effects.extend_relay(s->effects.context, relay);
-	TAILQ_FOREACH(p, &relay->permissions, link)
+	for (p = alloc_next_permission(relay, NULL); p; p = alloc_next_permission(relay, p))
 		s->effects.grant_permission(s->effects.context, p);
-	TAILQ_FOREACH(c, &relay->channels, link)
+	for (c = alloc_next_channel(relay, NULL); c; c = alloc_next_channel(relay, c))
 		s->effects.grant_channel(s->effects.context, c);
 }
 

@@ -378,14 +378,14 @@ static void recheck_relay(struct turn_server *s, struct alloc_relay *relay)
 	struct alloc_channel *channel, *next_channel;
 	struct alloc_permission *permission, *next_permission;
 
-	for (channel = TAILQ_FIRST(&relay->channels); channel; channel = next_channel) {
-		next_channel = TAILQ_NEXT(channel, link);
+	for (channel = alloc_next_channel(relay, NULL); channel; channel = next_channel) {
+		next_channel = alloc_next_channel(relay, channel);
 		if (turn_peer_check(s, relay, &channel->peer, false, 0) != STUN_OK)
 			alloc_delete_channel(channel);
 	}
-	permission = TAILQ_FIRST(&relay->permissions);
+	permission = alloc_next_permission(relay, NULL);
 	for (; permission; permission = next_permission) {
-		next_permission = TAILQ_NEXT(permission, link);
+		next_permission = alloc_next_permission(relay, permission);
 		if (turn_peer_check(s, relay, &permission->peer, false, 0) != STUN_OK)
 			alloc_delete_permission(permission);
 	}

@@ -315,11 +315,11 @@ static size_t check_relay(const struct world *w, const struct alloc_relay *relay
 	size_t permissions = 0;
 
 	MUST(relay->open && place_of(w, &relay->address) != SIZE_MAX);
-	TAILQ_FOREACH(p, &relay->permissions, link) {
+	for (p = alloc_next_permission(relay, NULL); p; p = alloc_next_permission(relay, p)) {
 		MUST(p->relay == relay && p->peer.port == 0);
 		permissions++;
 	}
-	MUST(permissions == relay->permissions_count);
+	MUST(permissions == relay->permissions.count);
 	return permissions;
 }
 
@@ -339,12 +339,12 @@ static void check_allocation(const struct world *w, const struct allocation *a)
 		if (!relay)
 			continue;
 		permissions += check_relay(w, relay);
-		TAILQ_FOREACH(c, &relay->channels, link) {
+		for (c = alloc_next_channel(relay, NULL); c; c = alloc_next_channel(relay, c)) {
 			MUST(alloc_find_channel(a, c->number, 0) == c);
 			channels++;
 		}
 	}
-	MUST(channels == a->channels_count);
+	MUST(channels == a->channels.count);
 	MUST(permissions <= w->settings.permissions_per_allocation);
 	MUST(channels <= w->settings.channels_per_allocation);
 }

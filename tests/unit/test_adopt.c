@@ -308,9 +308,9 @@ static void extend(struct life *life, uint32_t id, int family, uint64_t seconds)
 
 	alloc_extend_relay(relay, life->now_ns + seconds * SECOND);
 	flows_extend_relay(life->flows, relay);
-	TAILQ_FOREACH(p, &relay->permissions, link)
+	for (p = alloc_next_permission(relay, NULL); p; p = alloc_next_permission(relay, p))
 		flows_grant_permission(life->flows, p);
-	TAILQ_FOREACH(c, &relay->channels, link)
+	for (c = alloc_next_channel(relay, NULL); c; c = alloc_next_channel(relay, c))
 		flows_grant_channel(life->flows, c);
 }
 
@@ -439,12 +439,12 @@ static void binds(struct life *life)
 
 static void forbids(struct life *life)
 {
-	alloc_delete_permission(TAILQ_FIRST(&relay_of(life, 100, ALLOC_RELAY_V4)->permissions));
+	alloc_delete_permission(alloc_next_permission(relay_of(life, 100, ALLOC_RELAY_V4), NULL));
 }
 
 static void unbinds(struct life *life)
 {
-	alloc_delete_channel(TAILQ_FIRST(&relay_of(life, 100, ALLOC_RELAY_V4)->channels));
+	alloc_delete_channel(alloc_next_channel(relay_of(life, 100, ALLOC_RELAY_V4), NULL));
 }
 
 static void refreshes(struct life *life)
@@ -827,10 +827,11 @@ static void test_grants_beyond_the_relay(void **state)
 	relay = relay_of(&second, 1, ALLOC_RELAY_V4);
 	assert_int_equal(relay->expires_ns, first.now_ns + 100 * SECOND);
 	assert_int_equal(
-		(TAILQ_FIRST(&relay->permissions)->expires_ns - first.now_ns + SECOND / 2) / SECOND,
+		(alloc_next_permission(relay, NULL)->expires_ns - first.now_ns + SECOND / 2) /
+			SECOND,
 		300);
 	assert_int_equal(
-		(TAILQ_FIRST(&relay->channels)->expires_ns - first.now_ns + SECOND / 2) / SECOND,
+		(alloc_next_channel(relay, NULL)->expires_ns - first.now_ns + SECOND / 2) / SECOND,
 		600);
 	end(&second);
 	end(&first);

@@ -318,7 +318,7 @@ static void test_contents(void **state)
 		bind_channel(&w, relay, 0x4001, &peer, 600);
 		check_channel(&w, &rows[i], relay, &peer);
 		/* The other order. */
-		alloc_delete_permission(TAILQ_FIRST(&relay->permissions));
+		alloc_delete_permission(alloc_next_permission(relay, NULL));
 		check_channel(&w, &rows[i], relay, &peer);
 		permit(&w, relay, &peer, 300);
 		check_permission(&w, &rows[i], relay, &peer);
@@ -426,9 +426,9 @@ static void extend(struct world *w, struct alloc_relay *relay, uint32_t lifetime
 
 	alloc_extend_relay(relay, w->now_ns + lifetime_s * SECOND);
 	flows_extend_relay(w->flows, relay);
-	TAILQ_FOREACH(p, &relay->permissions, link)
+	for (p = alloc_next_permission(relay, NULL); p; p = alloc_next_permission(relay, p))
 		flows_grant_permission(w->flows, p);
-	TAILQ_FOREACH(c, &relay->channels, link)
+	for (c = alloc_next_channel(relay, NULL); c; c = alloc_next_channel(relay, c))
 		flows_grant_channel(w->flows, c);
 }
 
@@ -578,7 +578,7 @@ static void test_missing_and_back(void **state)
 
 	/* Refreshing counts nothing twice. */
 	slots = tp_table_unplaced(w.table);
-	flows_grant_channel(w.flows, TAILQ_FIRST(&late->channels));
+	flows_grant_channel(w.flows, alloc_next_channel(late, NULL));
 	flows_sweep(w.flows, w.now_ns);
 	assert_int_equal(tp_table_unplaced(w.table), slots);
 	assert_int_equal(audit(&w), 0);
@@ -804,7 +804,7 @@ static void spoil_truth(struct world *w, uint32_t slot, const struct tp_flow_spe
 {
 	struct alloc_relay *relay = TAILQ_FIRST(alloc_all(w->store))->relays[ALLOC_RELAY_V4];
 
-	TAILQ_FIRST(&relay->permissions)->expires_ns -= 60 * SECOND;
+	alloc_next_permission(relay, NULL)->expires_ns -= 60 * SECOND;
 }
 
 static void spoil_grant(struct world *w, uint32_t slot, const struct tp_flow_spec *spec)

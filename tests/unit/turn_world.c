@@ -74,8 +74,8 @@ static void extend_relay(void *context, struct alloc_relay *relay)
 
 static void close_relay(void *context, struct alloc_relay *relay)
 {
-	assert_true(TAILQ_EMPTY(&relay->channels));
-	assert_true(TAILQ_EMPTY(&relay->permissions));
+	assert_int_equal(relay->channels.count, 0);
+	assert_int_equal(relay->permissions.count, 0);
 	((struct notebook *)context)->relays--;
 }
 
