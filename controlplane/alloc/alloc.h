@@ -97,25 +97,24 @@ struct allocation {
 	/* A copy. key_len 0: restored, and nobody has proved to be it yet; the name may be cut off.
 	 */
 	struct auth_identity *identity;
-	uint32_t kept; /* restored: number of the note that it was made of; 0: none */
-	struct alloc_relay *relays[ALLOC_RELAYS];  /* NULL = none of that family */
-	struct tp_map channels;                    /* by number */
-	uint8_t transaction[STUN_TRANSACTION_LEN]; /* of the Allocate that made it */
-	uint64_t request_hash;                     /* and of all its bytes: retransmissions */
-	uint8_t token[8];                          /* RESERVATION-TOKEN given out, if has_token */
-	bool has_token;
-	struct alloc_traffic sent, received; /* slow path, and flows that have ended */
+	struct alloc_store *store;
+	struct alloc_user *user;                  /* whose quota it is taken from */
+	struct alloc_relay *relays[ALLOC_RELAYS]; /* NULL = none of that family */
+	struct tp_map channels;                   /* by number */
+	struct alloc_traffic sent, received;      /* slow path, and flows that have ended */
 	uint64_t flows[ALLOC_ROOM];
-
-	/* RFC 8656, 7.2: the family that a dual Allocate did not get, and why; 0 = none. */
-	uint8_t missing_family; /* enum tp_family */
-	enum stun_code missing_code;
-
+	uint64_t request_hash; /* of all bytes of the Allocate that made it: retransmissions */
+	uint8_t transaction[STUN_TRANSACTION_LEN]; /* and of it alone */
+	uint32_t kept;           /* restored: number of the note that it was made of; 0: none */
 	uint64_t icmp_window_ns; /* budget of ICMP reports: since when, and how many */
 	uint32_t icmp_count;
 
-	struct alloc_store *store;
-	struct alloc_user *user; /* whose quota it is taken from */
+	/* RFC 8656, 7.2: the family that a dual Allocate did not get, and why; 0 = none. */
+	uint16_t missing_code;  /* enum stun_code */
+	uint8_t missing_family; /* enum tp_family */
+
+	bool has_token;
+	uint8_t token[8]; /* RESERVATION-TOKEN given out */
 };
 
 struct alloc_settings {

@@ -270,8 +270,8 @@ static enum stun_code authenticate(const struct auth *auth, const struct auth_no
 		return STUN_UNAUTHENTICATED;
 	}
 	out->username = (const char *)claim->name.bytes;
-	out->username_len = claim->name.len;
-	out->answer = claim->answer;
+	out->username_len = (uint16_t)claim->name.len;
+	out->answer = (uint8_t)claim->answer;
 	return STUN_OK;
 }
 

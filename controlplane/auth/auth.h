@@ -43,11 +43,11 @@ struct auth_identity {
 	/* At most AUTH_USERNAME_MAX bytes. Quotes around it and NULs behind it are off (RFC 8489,
 	 * 9.2.2); NULs inside are bytes. */
 	const char *username;
-	size_t username_len;
+	uint16_t username_len;
 	bool time_limited; /* a TURN REST name */
+	uint8_t answer;    /* STUN_SHA1 or STUN_SHA256 (RFC 8489, 9.2.4) */
 	uint8_t key_len;
 	uint8_t key[AUTH_KEY_MAX];
-	enum stun_integrity answer; /* STUN_SHA1 or STUN_SHA256 (RFC 8489, 9.2.4) */
 };
 
 /* To keep: one block with the name, which a NUL ends here, and no larger than that needs. NULL: out
