@@ -8,9 +8,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/queue.h>
-#include <sys/random.h>
 
 #include "base/cleanup.h"
+#include "base/random.h"
 
 enum state { FREE, RESTING, IN_USE };
 
@@ -30,27 +30,19 @@ struct ports {
 	size_t count, free_count, in_use;
 	uint16_t min;
 	TAILQ_HEAD(, port) resting;
-	uint64_t pool[32]; /* randomness in stock: a system call for each port is too much */
-	size_t pool_left;
 };
 
 /* Random probes before the array is searched in order. */
 enum { PROBES = 64 };
 
-static uint64_t next_random(struct ports *ports)
-{
-	if (ports->pool_left == 0) {
-		if (getrandom(ports->pool, sizeof(ports->pool), 0) != sizeof(ports->pool))
-			abort();
-		ports->pool_left = sizeof(ports->pool) / sizeof(ports->pool[0]);
-	}
-	return ports->pool[--ports->pool_left];
-}
-
 /* Below `bound`. The bias of a 64-bit draw over at most 65,536 ports is nothing. */
-static size_t random_below(struct ports *ports, size_t bound)
+static size_t random_below(size_t bound)
 {
-	return (size_t)(next_random(ports) % bound);
+	uint64_t random;
+
+	if (!tp_random(&random, sizeof(random)))
+		abort();
+	return (size_t)(random % bound);
 }
 
 static void add_free(struct ports *ports, struct port *port)
@@ -140,13 +132,12 @@ static struct port *choose_free(struct ports *ports, enum ports_wish wish)
 	if (ports->free_count == 0)
 		return NULL;
 	for (int probe = 0; probe < PROBES; probe++) {
-		struct port *port =
-			&ports->ports[ports->free[random_below(ports, ports->free_count)]];
+		struct port *port = &ports->ports[ports->free[random_below(ports->free_count)]];
 
 		if (fits(ports, port, wish, FREE))
 			return port;
 	}
-	start = random_below(ports, ports->free_count);
+	start = random_below(ports->free_count);
 	for (size_t i = 0; i < ports->free_count; i++) {
 		struct port *port = &ports->ports[ports->free[(start + i) % ports->free_count]];
 

@@ -1,9 +1,10 @@
 /* Users by the name that quotas count, and the reservations of RFC 8656, 7.2. One thread. */
 #include "store.h"
 
+#include "base/random.h"
+
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/random.h>
 
 /* Independent of each other: one key each, made of the store's. */
 static uint64_t hash_name(
@@ -118,8 +119,7 @@ static uint32_t hash_token(const uint8_t token[8])
 
 static int add_reservation(struct alloc_store *store, struct alloc_reservation *reservation)
 {
-	if (getrandom(reservation->token, sizeof(reservation->token), 0) !=
-		sizeof(reservation->token))
+	if (!tp_random(reservation->token, sizeof(reservation->token)))
 		return -EIO;
 	tp_map_add(&store->reservations, &reservation->by_token, hash_token(reservation->token));
 	return 0;

@@ -2,6 +2,7 @@
 #include "nonce.h"
 
 #include "base/clock.h"
+#include "base/random.h"
 #include "controlplane/stun/integrity.h"
 
 #include <errno.h>
@@ -107,8 +108,7 @@ bool auth_nonce_make(
 	uint8_t open[OPEN_LEN];
 
 	memcpy(open, &now_s, TIME_LEN);
-	return getrandom(open + TIME_LEN, RANDOM_LEN, 0) == RANDOM_LEN &&
-	       make(open, realm, client, out);
+	return tp_random(open + TIME_LEN, RANDOM_LEN) && make(open, realm, client, out);
 }
 
 bool auth_nonce_valid(struct stun_attribute nonce, const char *realm, const struct tp_addr *client,

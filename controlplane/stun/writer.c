@@ -2,8 +2,9 @@
 #include "stun.h"
 #include "wire.h"
 
+#include "base/random.h"
+
 #include <string.h>
-#include <sys/random.h>
 
 /* The header counts in 16 bits, in fours. */
 #define MESSAGE_MAX ((size_t)STUN_HEADER_LEN + 0xfffc)
@@ -21,11 +22,6 @@ static bool has_room(const struct stun_writer *w, size_t more)
 	return !w->overflow && w->len <= limit && more <= limit - w->len;
 }
 
-static bool fill_random(uint8_t *out, size_t len)
-{
-	return getrandom(out, len, 0) == (ssize_t)len;
-}
-
 void stun_begin(struct stun_writer *w, uint8_t *bytes, size_t size, enum stun_class class,
 	uint16_t method, const uint8_t *transaction)
 {
@@ -39,7 +35,7 @@ void stun_begin(struct stun_writer *w, uint8_t *bytes, size_t size, enum stun_cl
 	stun_store32(bytes + 4, STUN_COOKIE);
 	if (transaction)
 		memcpy(bytes + 8, transaction, STUN_TRANSACTION_LEN);
-	else if (!fill_random(bytes + 8, STUN_TRANSACTION_LEN))
+	else if (!tp_random(bytes + 8, STUN_TRANSACTION_LEN))
 		w->overflow = true;
 	w->len = STUN_HEADER_LEN;
 }

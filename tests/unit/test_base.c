@@ -3,11 +3,13 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "base/random.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -210,6 +212,31 @@ static void test_map_walk(void **state)
 	}
 }
 
+static int by_value(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(uint64_t));
+}
+
+/* Over several stocks: none is handed out twice, at whatever length, and each bit is either. */
+static void test_random_bytes(void **state)
+{
+	static uint64_t drawn[3000];
+	uint64_t any = 0, all = UINT64_MAX;
+	uint8_t more[TP_RANDOM_MAX + 1] = {0};
+
+	for (size_t i = 0; i < 3000; i++) {
+		assert_true(tp_random(&drawn[i], sizeof(drawn[i])));
+		assert_true(tp_random(more, i % (TP_RANDOM_MAX + 1)));
+		any |= drawn[i];
+		all &= drawn[i];
+	}
+	assert_true(any == UINT64_MAX && all == 0);
+	qsort(drawn, 3000, sizeof(drawn[0]), by_value);
+	for (size_t i = 1; i < 3000; i++)
+		assert_true(drawn[i] != drawn[i - 1]);
+	assert_false(tp_random(more, sizeof(more)));
+}
+
 static void test_log_does_not_wait(void **state)
 {
 	int pipe_fds[2], kept = dup(STDERR_FILENO);
@@ -234,6 +261,7 @@ int main(void)
 		cmocka_unit_test(test_siphash_vectors),
 		cmocka_unit_test(test_map),
 		cmocka_unit_test(test_map_walk),
+		cmocka_unit_test(test_random_bytes),
 		cmocka_unit_test(test_log_does_not_wait),
 	};
 
