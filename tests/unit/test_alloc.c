@@ -473,6 +473,35 @@ static void the_server_has_a_limit_too(void **state)
 	alloc_store_free(store);
 }
 
+/* Numbers that a former life has used up to the last go on with the first that is not in use. */
+static void ids_go_round_what_lives(void **state)
+{
+	static const uint32_t restored[] = {UINT32_MAX - 1, 1, 2, 4}, want[] = {UINT32_MAX, 3, 5};
+	struct ended ended = {0};
+	struct alloc_store *store =
+		new_store(&ended, (struct alloc_settings){.port_min = 50000, .port_max = 50019});
+	struct allocation *a;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(restored) / sizeof(restored[0]); i++) {
+		struct alloc_restored from = {.id = restored[i],
+			.tuple = tuple_of((uint16_t)(2000 + i)),
+			.name = "alice",
+			.name_len = 5};
+
+		assert_int_equal(alloc_restore(store, &from, &a), 0);
+	}
+	for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
+		assert_int_equal(
+			make(store, (uint16_t)(3000 + i), "bob", PORTS_ANY, 600 * S, &a), 0);
+		assert_int_equal(a->id, want[i]);
+		assert_ptr_equal(alloc_find_id(store, want[i]), a);
+	}
+	assert_null(alloc_find_id(store, 0));
+	assert_null(alloc_find_id(store, 6));
+	alloc_store_free(store);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -486,6 +515,7 @@ int main(void)
 		cmocka_unit_test(a_reservation_is_for_its_user_once_and_for_30_seconds),
 		cmocka_unit_test(limits_hold),
 		cmocka_unit_test(the_server_has_a_limit_too),
+		cmocka_unit_test(ids_go_round_what_lives),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
