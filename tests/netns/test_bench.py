@@ -197,12 +197,12 @@ def test_search(server, lab):
 
 
 @ENGINES
-@pytest.mark.config(limits={"lifetime_default": "5 s", "lifetime_max": "5 s", "permission_lifetime": "2 s",
-                            "channel_lifetime": "3 s"})
+@pytest.mark.config(limits={"lifetime_default": "3 s", "lifetime_max": "3 s", "permission_lifetime": "2 s",
+                            "channel_lifetime": "2 s"})
 @covers("DP-26-1")
 def test_renewed(server, lab):
-    """What would have ended three times over goes on."""
-    told = relay(lab, "--allocations", "20", "--duration", "7", "--renew", "1", "--rate", "500",
+    """What would have ended goes on."""
+    told = relay(lab, "--allocations", "20", "--duration", "4", "--renew", "1", "--rate", "500",
                  "--direction", "both")
     assert told["lost_allocations"] == 0
     for way in told["steps"][0]["directions"].values():
@@ -241,13 +241,13 @@ def test_ends_while_making(lab, server):
 
 
 @pytest.mark.engines("socket")
-@pytest.mark.config(limits={"lifetime_default": "3 s", "lifetime_max": "3 s"})
+@pytest.mark.config(limits={"lifetime_default": "2 s", "lifetime_max": "2 s"})
 @table("command, code", ("DP-26-1", "allocate", 1), ("DP-26-1", "relay", 0))
 def test_kept(lab, server, command, code):
     """Beyond their time, until it is told to stop; one that the server deleted is said."""
     running = start(lab, command, "--allocations", "10", "--keep", "--renew", "1", "--duration", "0.1")
     assert json.loads(running.stdout.readline())["allocations"] == 10
-    time.sleep(4)
+    time.sleep(3)
     kept = server.ctl("allocations", "list")["allocations"]
     assert len(kept) == 10
     server.ctl("allocations", "delete", str(kept[0]["id"]))
