@@ -172,9 +172,12 @@ static json_t *describe_slow_path(const struct udp_transport *transport)
 	struct alloc_traffic in = udp_transport_traffic(transport, TP_PEER_TO_CLIENT);
 
 	json_t *doc = command_traffic(out.packets + in.packets, out.bytes + in.bytes);
+	uint64_t overflowed;
 
 	json_object_set_new(
 		doc, "policed", json_integer((json_int_t)udp_transport_policed(transport)));
+	if (udp_transport_overflowed(transport, &overflowed))
+		json_object_set_new(doc, "overflowed", json_integer((json_int_t)overflowed));
 	return doc;
 }
 

@@ -128,6 +128,9 @@ static void print_directions(const json_t *doc)
 	text_cell(&table, "  above the bandwidth limit");
 	text_json(&table, at(at(doc, "slow_path"), "policed"));
 	text_cell(&table, "-");
+	text_cell(&table, "  dropped, since a receive buffer was full");
+	text_json(&table, at(at(doc, "slow_path"), "overflowed"));
+	text_cell(&table, "-");
 	finish(&table);
 }
 

@@ -48,6 +48,9 @@ struct relays_ops {
 		const struct tp_addr *peer, const void *data, size_t data_len,
 		struct tp_udp_marks marks);
 
+	/* Packets that found a receive buffer full. NULL: nobody counts them. */
+	uint64_t (*overflowed)(const struct relays *relays);
+
 	/* All are closed. */
 	void (*stop)(struct relays *relays);
 };

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <linux/icmp.h>
+#include <linux/sock_diag.h>
 #include <netinet/icmp6.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -318,6 +319,20 @@ static void send_from(struct relays *relays, const struct alloc_relay *from,
 		&relays->sender, relays->options.tx, &from->address, peer, data, data_len, marks);
 }
 
+static uint64_t overflowed(const struct relays *relays)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < relays->shards_count; i++) {
+		uint32_t memory[SK_MEMINFO_VARS] = {0};
+		socklen_t size = sizeof(memory);
+
+		if (getsockopt(relays->shards[i].fd, SOL_SOCKET, SO_MEMINFO, memory, &size) == 0)
+			sum += memory[SK_MEMINFO_DROPS];
+	}
+	return sum;
+}
+
 const struct relays_ops relays_shared = {
 	.kind = "shared",
 	.start = start,
@@ -325,5 +340,6 @@ const struct relays_ops relays_shared = {
 	.open = open_relay,
 	.close = close_relay,
 	.send = send_from,
+	.overflowed = overflowed,
 	.stop = stop,
 };

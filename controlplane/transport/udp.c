@@ -332,6 +332,14 @@ uint64_t udp_transport_policed(const struct udp_transport *transport)
 	return transport->policed;
 }
 
+bool udp_transport_overflowed(const struct udp_transport *transport, uint64_t *out)
+{
+	if (!transport->relays.ops->overflowed)
+		return false;
+	*out = transport->relays.ops->overflowed(transport->relays.relays);
+	return true;
+}
+
 uint64_t udp_transport_failed(const struct udp_transport *transport)
 {
 	return tp_udp_tx_counters(transport->tx).failed;

@@ -46,5 +46,8 @@ struct alloc_traffic udp_transport_traffic(
 /* Media that came to sockets above the bandwidth limit. */
 uint64_t udp_transport_policed(const struct udp_transport *transport);
 
+/* Packets to relayed addresses that found a receive buffer full; false: nobody counts them. */
+bool udp_transport_overflowed(const struct udp_transport *transport, uint64_t *out);
+
 /* Datagrams that the kernel would not send. */
 uint64_t udp_transport_failed(const struct udp_transport *transport);

@@ -114,6 +114,7 @@ def test_flood_to_one_relay(client, p, server, same):
     One in sixteen shares the buffer; behind the flood it is served again at once.
     """
     victim, other = two_in_shards(client, same)
+    before = server.stats()["slow_path"]["overflowed"]
     for c in (victim, other):
         c.perm(p.address[0])
     with stopped(server):
@@ -123,6 +124,7 @@ def test_flood_to_one_relay(client, p, server, same):
             p.send(f"mine {n}".encode(), other.relay)
     got = {other.take_data(0.1) for _ in range(20)} - {None}
     assert len(got) < 10 if same else got == {(p.address, f"mine {n}".encode()) for n in range(20)}
+    assert server.stats()["slow_path"]["overflowed"] > before + 1000
     while victim.take(0.2):
         drain(victim.socket)
     for c in (victim, other):
