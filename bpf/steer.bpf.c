@@ -37,6 +37,12 @@ static TP_INLINE uint32_t tp_host_ticks(struct tp_host *host)
 #include "dataplane/core/lookup.h"
 #include "dataplane/core/stun.h"
 
+static TP_INLINE uint32_t tp_host_find_slot(
+	struct tp_host *host, uint64_t remote0, uint64_t remote1, uint64_t ident)
+{
+	return tp_find_slot(host, remote0, remote1, ident);
+}
+
 /* Of what comes to a listener: ChannelData and Send indications (RFC 8656, 11 and 12). */
 static TP_INLINE bool is_data(const struct tp_packet *pkt, const struct tp_headers *in)
 {
@@ -85,7 +91,7 @@ static TP_INLINE bool is_taken(
 SEC("xdp")
 int turnpike_steer(struct xdp_md *ctx)
 {
-	struct tp_host host = {ctx};
+	struct tp_host host = {.ctx = ctx};
 	struct tp_packet pkt = {
 		.data = (uint8_t *)(long)ctx->data, .end = (uint8_t *)(long)ctx->data_end};
 	struct tp_headers in;

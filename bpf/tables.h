@@ -39,8 +39,15 @@ TABLE(ports, struct tp_ports);
 
 const volatile uint64_t layout; /* tp_layout_hash(); 0 matches no table */
 
+/* Where a packet leaves, for whoever called a global function about it. */
+struct exit {
+	uint32_t egress;
+	uint32_t interface;
+};
+
 struct tp_host {
 	struct xdp_md *ctx;
+	struct exit *exit; /* of global functions */
 };
 
 static TP_INLINE const struct tp_config *tp_host_config(struct tp_host *host)

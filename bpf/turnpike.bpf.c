@@ -27,7 +27,9 @@ struct {
 
 /* Of one CPU, which finishes a packet before it takes the next. */
 struct scratch {
-	struct tp_way way;
+	struct tp_way way; /* of any() and general() */
+	struct tp_asked asked;
+	struct exit exit;
 	uint64_t random;
 };
 
@@ -119,10 +121,21 @@ static TP_INLINE bool tp_host_reaches(
 	return ifindex && *ifindex == hop->ifindex;
 }
 
+static TP_INLINE void tp_host_take_exit(struct tp_host *host, const struct tp_packet *pkt)
+{
+	host->exit->egress = pkt->egress;
+	host->exit->interface = pkt->interface;
+}
+
 static TP_INLINE void take_frame(struct xdp_md *ctx, struct tp_packet *pkt)
 {
 	pkt->data = (uint8_t *)(long)ctx->data;
 	pkt->end = (uint8_t *)(long)ctx->data_end;
+}
+
+static TP_INLINE void tp_host_take_again(struct tp_host *host, struct tp_packet *pkt)
+{
+	take_frame(host->ctx, pkt);
 }
 
 static TP_INLINE bool tp_host_move_head(struct tp_host *host, struct tp_packet *pkt, int32_t growth)
@@ -169,12 +182,24 @@ static TP_INLINE bool tp_host_sum(
 	return false;
 }
 
-#include "dataplane/core/general.h"
-
 /*
  * Global functions: the verifier looks at each by itself and once, whatever its callers know, and
- * takes what it finds in `way` for unknown. They take the frame from the context anew.
+ * takes what it finds in memory for unknown.
  */
+__attribute__((noinline)) uint32_t find_slot(uint64_t remote0, uint64_t remote1, uint64_t ident)
+{
+	return tp_find_slot(NULL, remote0, remote1, ident);
+}
+
+static TP_INLINE uint32_t tp_host_find_slot(
+	struct tp_host *host, uint64_t remote0, uint64_t remote1, uint64_t ident)
+{
+	return find_slot(remote0, remote1, ident);
+}
+
+#include "dataplane/core/general.h"
+
+/* They take the frame from the context anew. */
 #define STEP(name)                                                                                 \
 	__attribute__((noinline)) int name(struct xdp_md *ctx, struct tp_way *way)                 \
 	{                                                                                          \
@@ -195,48 +220,106 @@ static TP_INLINE bool tp_host_sum(
 STEP(read_attribute)
 STEP(open)
 STEP(sum_around)
-STEP(check_fingerprint)
 
-__attribute__((noinline)) int general(struct xdp_md *ctx, struct tp_way *way, struct tp_flow *flow)
+__attribute__((noinline)) int check_fingerprint(
+	struct xdp_md *ctx, uint32_t message_at, uint32_t message_len)
 {
-	struct tp_host host = {ctx};
-	struct tp_packet pkt = {.ingress = ctx->ingress_ifindex};
+	struct tp_packet pkt;
 
-	if (!way || !flow)
-		return (int)TP_NO_FLOW;
 	take_frame(ctx, &pkt);
-	return (int)tp_general(&host, &pkt, way, flow);
+	return (int)tp_check_fingerprint(&pkt, message_at, message_len);
+}
+
+static TP_INLINE enum tp_verdict tp_host_check_fingerprint(struct tp_host *host,
+	const struct tp_packet *pkt, uint32_t message_at, uint32_t message_len)
+{
+	return (enum tp_verdict)check_fingerprint(host->ctx, message_at, message_len);
+}
+
+__attribute__((noinline)) int general(struct xdp_md *ctx, struct scratch *own, struct tp_flow *flow)
+{
+	struct tp_packet pkt = {.ingress = ctx->ingress_ifindex};
+	struct tp_host host = {.ctx = ctx};
+
+	if (!own || !flow)
+		return (int)TP_NO_FLOW;
+	host.exit = &own->exit;
+	take_frame(ctx, &pkt);
+	return (int)tp_general(&host, &pkt, &own->way, flow);
 }
 
 static TP_INLINE enum tp_verdict tp_host_general(
 	struct tp_host *host, struct tp_packet *pkt, struct tp_way *way, struct tp_flow *flow)
 {
-	return (enum tp_verdict)general(host->ctx, way, flow);
+	struct scratch *own = LOOK_UP(scratch, 0);
+
+	return own ? (enum tp_verdict)general(host->ctx, own, flow) : TP_OFF;
 }
 
 #include "dataplane/core/relay.h"
 
-__attribute__((noinline)) int any(struct xdp_md *ctx, struct tp_way *way, struct tp_flow *flow)
+__attribute__((noinline)) int any(struct xdp_md *ctx, struct tp_way *way)
 {
-	struct tp_host host = {ctx};
 	struct tp_packet pkt = {.ingress = ctx->ingress_ifindex};
+	struct tp_host host = {.ctx = ctx};
 
 	if (!way)
 		return (int)TP_OFF;
 	take_frame(ctx, &pkt);
-	return (int)tp_any(&host, &pkt, way, flow);
+	return (int)tp_any(&host, &pkt, way);
 }
 
 static TP_INLINE enum tp_verdict tp_host_any(
-	struct tp_host *host, struct tp_packet *pkt, struct tp_way *way, struct tp_flow *flow)
+	struct tp_host *host, struct tp_packet *pkt, struct tp_way *way)
 {
-	return (enum tp_verdict)any(host->ctx, way, flow);
+	struct scratch *own = LOOK_UP(scratch, 0);
+	int verdict;
+
+	if (!own)
+		return TP_OFF;
+	verdict = any(host->ctx, &own->way);
+	pkt->egress = own->exit.egress;
+	pkt->interface = own->exit.interface;
+	return (enum tp_verdict)verdict;
+}
+
+/* One call from end to end. */
+__attribute__((noinline)) int usual(struct xdp_md *ctx, struct scratch *own)
+{
+	struct tp_packet pkt = {.ingress = ctx->ingress_ifindex};
+	struct tp_host host = {.ctx = ctx};
+	struct tp_found found;
+	struct tp_way way;
+
+	if (!own)
+		return (int)TP_UNDECIDED;
+	host.exit = &own->exit;
+	found.slot = own->way.slot;
+	found.flow = found.slot == TP_NO_SLOT ? NULL : tp_host_flow(&host, found.slot);
+	take_frame(ctx, &pkt);
+	return (int)tp_usual(&host, &pkt, &way, &own->asked, found);
+}
+
+static TP_INLINE enum tp_verdict tp_host_usual(struct tp_host *host, struct tp_packet *pkt,
+	struct tp_way *way, const struct tp_asked *asked, struct tp_found found)
+{
+	struct scratch *own = LOOK_UP(scratch, 0);
+	int verdict;
+
+	if (!own)
+		return TP_OFF;
+	own->asked = *asked;
+	own->way.slot = found.slot;
+	verdict = usual(host->ctx, own);
+	pkt->egress = own->exit.egress;
+	pkt->interface = own->exit.interface;
+	return (enum tp_verdict)verdict;
 }
 
 SEC("xdp")
 int turnpike(struct xdp_md *ctx)
 {
-	struct tp_host host = {ctx};
+	struct tp_host host = {.ctx = ctx};
 	struct tp_packet pkt = {.ingress = ctx->ingress_ifindex};
 
 	take_frame(ctx, &pkt);

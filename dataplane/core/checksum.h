@@ -41,6 +41,19 @@ static TP_INLINE uint16_t tp_sum_fold_wide(uint64_t sum)
 	return tp_sum_fold((uint32_t)(sum & 0xffff) + (uint32_t)(sum >> 16));
 }
 
+/* Writes, and adds what was written to a wide sum. */
+static TP_INLINE void tp_put64_sum(void *to, uint64_t word, uint64_t *sum)
+{
+	tp_put64(to, word);
+	*sum += tp_sum_wide(word);
+}
+
+static TP_INLINE void tp_put32_sum(void *to, uint32_t word, uint64_t *sum)
+{
+	tp_put32(to, word);
+	*sum += word;
+}
+
 static TP_INLINE uint32_t tp_sum_minus(uint16_t word)
 {
 	return UINT32_C(0xffff) - word;

@@ -78,18 +78,17 @@ static TP_INLINE enum tp_verdict tp_go_up(struct tp_host *host, const struct tp_
 	enum tp_verdict verdict = TP_RELAYED;
 
 	if (way->is_send)
-		verdict = tp_take_send(host, config, sides->up, way, &relay);
+		verdict = tp_take_send(host, config, sides->up.flow, way, &relay);
 	else
-		tp_take_channel(sides->up, way, &relay);
+		tp_take_channel(sides->up.flow, way, &relay);
 	if (verdict != TP_RELAYED)
 		return verdict;
 	if (way->peer.port.be == 0 || tp_is_forbidden(way->peer.ip, way->peer.v4))
 		return TP_FORBIDDEN;
 	sides->from = tp_host_local(host, relay.local);
-	way->to[0] = way->peer.ip[0];
-	way->to[1] = way->peer.ip[1];
 	way->to_v4 = way->peer.v4;
 	way->ports_out = relay.port.be | (uint32_t)way->peer.port.be << 16;
+	tp_wrap(way, 0, 0);
 	return sides->from ? TP_RELAYED : TP_NO_NEXT_HOP;
 }
 
@@ -97,60 +96,58 @@ static TP_INLINE enum tp_verdict tp_go_up(struct tp_host *host, const struct tp_
 static TP_INLINE enum tp_verdict tp_go_down(
 	struct tp_host *host, struct tp_way *way, struct tp_sides *sides)
 {
-	const struct tp_flow_value *value = &sides->down->value;
+	const struct tp_flow *flow = sides->down.flow;
+	const struct tp_flow_value *value = &flow->value;
 
 	sides->from = tp_host_local(host, value->local);
-	way->to[0] = value->remote[0];
-	way->to[1] = value->remote[1];
 	way->to_v4 = tp_is_v4(value->remote);
 	way->ports_out = tp_get32(&value->local_port);
-	way->next_hop = TP_READ_ONCE(sides->down->next_hop);
-	way->label = sides->down->label;
-	way->channel = value->channel.be;
-	way->head_len = TP_CHANNELDATA_LEN;
-	if (!way->channel) {
-		way->head_len = (uint16_t)tp_data_head_len(way->peer.v4);
-		way->padding_len = (uint16_t)(tp_padded(way->data_len) - way->data_len);
-	}
+	way->next_hop = TP_READ_ONCE(flow->next_hop);
+	way->label = flow->label;
+	if (value->channel.be)
+		tp_wrap(way, TP_CHANNELDATA_LEN, 0);
+	else
+		tp_wrap(way, tp_data_head_len(way->peer.v4), tp_padding_of(way->data_len));
 	return sides->from ? TP_RELAYED : TP_NO_NEXT_HOP;
 }
 
-/* Nobody may reach his own relays (controlplane/turn/peer.c). */
-static TP_INLINE bool tp_is_one_allocation(
-	struct tp_host *host, const uint32_t slots[TP_DIRECTIONS])
+/*
+ * Nobody may reach his own relays (controlplane/turn/peer.c): what would go back to the 5-tuple
+ * that it came from is of one allocation.
+ */
+static TP_INLINE bool tp_is_back(const struct tp_flow *up, const struct tp_flow *down)
 {
-	const struct tp_flow_detail *up = tp_host_detail(host, slots[TP_CLIENT_TO_PEER]);
-	const struct tp_flow_detail *down = tp_host_detail(host, slots[TP_PEER_TO_CLIENT]);
+	const struct tp_flow_key *from = &up->key;
+	const struct tp_flow_value *to = &down->value;
 
-	return !up || !down || up->allocation == down->allocation;
+	return from->remote[1] == to->remote[1] && from->remote[0] == to->remote[0] &&
+	       from->remote_port.be == to->remote_port.be &&
+	       from->local_port.be == to->local_port.be && from->local == to->local;
 }
 
 /* What a datagram from relay to relay would meet at the other one. */
 static TP_INLINE enum tp_verdict tp_find_at_relay(struct tp_host *host,
-	const struct tp_config *config, struct tp_way *way, struct tp_sides *sides)
+	const struct tp_config *config, const struct tp_way *way, struct tp_sides *sides)
 {
 	const uint64_t *from = sides->from->ip;
 	const struct tp_ports *ports;
-	struct tp_found found;
 	uint32_t local;
 
-	if (!tp_find_local(host, config, way->to, &local))
+	if (!tp_find_local(host, config, way->peer.ip, &local))
 		return TP_NO_NEXT_HOP;
 	ports = tp_host_ports(host, local);
 	if (!ports || tp_port_state(ports, tp_from_be16(way->peer.port)) != TP_PORT_RELAY)
 		return TP_SLOW_PORT;
-	found = tp_find_other(
+	sides->down = tp_find_other(
 		host, from[0], from[1], tp_ident_of(way->ports_out, local, TP_FLOW_PEER));
-	if (!found.flow || tp_is_expired(host, found.flow))
-		found = tp_find_other(host, from[0], from[1],
+	if (!sides->down.flow || tp_is_expired(host, sides->down.flow))
+		sides->down = tp_find_other(host, from[0], from[1],
 			tp_ident_of(way->ports_out, local, TP_FLOW_PERMISSION));
-	if (!found.flow)
+	if (!sides->down.flow)
 		return tp_without_flow(config);
-	if (tp_is_expired(host, found.flow))
+	if (tp_is_expired(host, sides->down.flow))
 		return TP_EXPIRED;
-	sides->down = found.flow;
-	way->slots[TP_PEER_TO_CLIENT] = found.slot;
-	return tp_is_one_allocation(host, way->slots) ? TP_FORBIDDEN : TP_RELAYED;
+	return tp_is_back(sides->up.flow, sides->down.flow) ? TP_FORBIDDEN : TP_RELAYED;
 }
 
 /* The peer is a relay of ours: the packet goes up, and down again as from that relay's peer. */
@@ -165,6 +162,81 @@ static TP_INLINE enum tp_verdict tp_go_round(struct tp_host *host, const struct 
 	way->peer.ip[1] = sides->from->ip[1];
 	way->peer.port.be = (uint16_t)way->ports_out;
 	return tp_go_down(host, way, sides);
+}
+
+static TP_INLINE enum tp_verdict tp_find_way(struct tp_host *host, const struct tp_config *config,
+	struct tp_found found, bool is_up, struct tp_way *way, struct tp_sides *sides)
+{
+	enum tp_verdict verdict;
+
+	if (!is_up) {
+		sides->down = found;
+		way->peer.ip[0] = found.flow->key.remote[0];
+		way->peer.ip[1] = found.flow->key.remote[1];
+		way->peer.port.be = (uint16_t)way->ports;
+		way->peer.v4 = way->v4;
+		return tp_go_down(host, way, sides);
+	}
+	sides->up = found;
+	verdict = tp_go_up(host, config, way, sides);
+	if (verdict == TP_RELAYED && TP_UNLIKELY(way->is_hairpin))
+		verdict = tp_go_round(host, config, way, sides);
+	return verdict;
+}
+
+static TP_INLINE void tp_count_way(
+	struct tp_host *host, const struct tp_way *way, const struct tp_sides *sides)
+{
+	struct tp_worker_counters *worker = tp_host_worker(host);
+
+	if (sides->up.flow)
+		tp_count_relayed(host, sides->up.flow, sides->up.slot, TP_CLIENT_TO_PEER,
+			tp_pair_of(way->v4, way->peer.v4), way->data_len);
+	if (sides->down.flow)
+		tp_count_relayed(host, sides->down.flow, sides->down.slot, TP_PEER_TO_CLIENT,
+			tp_pair_of(way->peer.v4, way->to_v4), way->data_len);
+	if (sides->up.flow && sides->down.flow && worker)
+		worker->hairpins++;
+	if (tp_is_output(host, way) && worker)
+		worker->outputs++;
+}
+
+/*
+ * The data in the packet is found (open.h); `is_up`: it is a client's. TP_RELAYED is counted; any
+ * other verdict is not yet, though the packet may have been rewritten and counted as relayed:
+ * way->output.
+ */
+static TP_INLINE enum tp_verdict tp_go(struct tp_host *host, struct tp_packet *pkt,
+	const struct tp_config *config, struct tp_found found, bool is_up, struct tp_way *way)
+{
+	struct tp_sides sides = {TP_NOTHING_FOUND, TP_NOTHING_FOUND, NULL};
+	enum tp_verdict verdict;
+
+	verdict = tp_find_way(host, config, found, is_up, way, &sides);
+	if (verdict == TP_RELAYED)
+		verdict = tp_leave(host, pkt, config, way, &sides);
+	if (verdict != TP_RELAYED)
+		return verdict;
+	tp_count_way(host, way, &sides);
+	return tp_is_output(host, way) ? (enum tp_verdict)way->output : TP_RELAYED;
+}
+
+static TP_INLINE bool tp_is_from_client(enum tp_flow_kind kind)
+{
+	return kind == TP_FLOW_CHANNEL || kind == TP_FLOW_CLIENT;
+}
+
+/* By the kind of the flow: CHANNEL, PEER, PERMISSION, or CLIENT, whose packet is a Send. */
+static TP_INLINE bool tp_open_usual(
+	const struct tp_packet *pkt, enum tp_flow_kind kind, struct tp_way *way)
+{
+	way->is_send = kind == TP_FLOW_CLIENT;
+	if (way->is_send)
+		return tp_open_usual_send(pkt, way);
+	if (kind == TP_FLOW_CHANNEL)
+		return tp_open_usual_channeldata(pkt, way);
+	way->data_len = way->payload_len;
+	return true;
 }
 
 /* Of a Send as many attributes as one of media has. */
@@ -195,80 +267,23 @@ static TP_INLINE enum tp_verdict tp_open_unusual(
 	return verdict == TP_RELAYED ? tp_host_sum_around(host, pkt, way) : verdict;
 }
 
-/* By the kind of the flow: CHANNEL, PEER, PERMISSION, or CLIENT, whose packet is a Send. */
-static TP_INLINE enum tp_verdict tp_find_way(struct tp_host *host, const struct tp_packet *pkt,
-	const struct tp_config *config, struct tp_flow *flow, uint8_t kind, struct tp_way *way,
-	struct tp_sides *sides)
-{
-	enum tp_verdict verdict = TP_RELAYED;
-
-	if (kind == TP_FLOW_PEER || kind == TP_FLOW_PERMISSION) {
-		sides->down = flow;
-		way->slots[TP_PEER_TO_CLIENT] = way->slot;
-		way->data_len = way->payload_len;
-		way->peer.ip[0] = flow->key.remote[0];
-		way->peer.ip[1] = flow->key.remote[1];
-		way->peer.port.be = (uint16_t)way->ports;
-		way->peer.v4 = way->v4;
-		return tp_go_down(host, way, sides);
-	}
-	sides->up = flow;
-	way->slots[TP_CLIENT_TO_PEER] = way->slot;
-	way->is_send = kind == TP_FLOW_CLIENT;
-	if (!(way->is_send ? tp_open_usual_send(pkt, way) : tp_open_plain(pkt, way)))
-		verdict = tp_open_unusual(host, pkt, way);
-	if (verdict == TP_RELAYED)
-		verdict = tp_go_up(host, config, way, sides);
-	if (verdict == TP_RELAYED && TP_UNLIKELY(way->is_hairpin))
-		verdict = tp_go_round(host, config, way, sides);
-	return verdict;
-}
-
-static TP_INLINE void tp_count_way(
-	struct tp_host *host, const struct tp_way *way, const struct tp_sides *sides)
-{
-	struct tp_worker_counters *worker = tp_host_worker(host);
-
-	if (sides->up)
-		tp_count_relayed(host, sides->up, way->slots[TP_CLIENT_TO_PEER], TP_CLIENT_TO_PEER,
-			tp_pair_of(way->v4, way->peer.v4), way->data_len);
-	if (sides->down)
-		tp_count_relayed(host, sides->down, way->slots[TP_PEER_TO_CLIENT],
-			TP_PEER_TO_CLIENT, tp_pair_of(way->peer.v4, way->to_v4), way->data_len);
-	if (way->is_hairpin && worker)
-		worker->hairpins++;
-	if (tp_is_output(host, way) && worker)
-		worker->outputs++;
-}
-
-/*
- * TP_RELAYED is counted; any other verdict is not yet, though the packet may have been rewritten
- * and counted as relayed: way->output.
- */
 static TP_INLINE enum tp_verdict tp_general(
 	struct tp_host *host, struct tp_packet *pkt, struct tp_way *way, struct tp_flow *flow)
 {
 	const struct tp_config *config = tp_host_config(host);
-	uint8_t kind = TP_READ_ONCE(flow->key.kind);
-	struct tp_sides sides = {0};
+	enum tp_flow_kind kind = TP_READ_ONCE(flow->key.kind);
+	struct tp_found found = {flow, way->slot};
 	enum tp_verdict verdict;
 
 	/* Revoked while the packet was on its way here. */
 	if (!config || kind == TP_FLOW_NONE)
 		return TP_NO_FLOW;
 	verdict = tp_begin_way(pkt, tp_is_v4(flow->key.remote), way);
-	if (verdict == TP_RELAYED)
-		verdict = tp_find_way(host, pkt, config, flow, kind, way, &sides);
-	if (verdict == TP_RELAYED)
-		verdict = tp_leave(host, pkt, config, way, &sides);
+	if (verdict == TP_RELAYED && !tp_open_usual(pkt, kind, way))
+		verdict = tp_open_unusual(host, pkt, way);
 	if (verdict != TP_RELAYED)
 		return verdict;
-	tp_count_way(host, way, &sides);
-	if (tp_is_output(host, way))
-		return (enum tp_verdict)way->output;
-	way->egress = pkt->egress;
-	way->interface = pkt->interface;
-	return TP_RELAYED;
+	return tp_go(host, pkt, config, found, tp_is_from_client(kind), way);
 }
 
 #ifndef __bpf__
@@ -291,10 +306,10 @@ static TP_INLINE enum tp_verdict tp_host_sum_around(
 	return tp_sum_around(pkt, way);
 }
 
-static TP_INLINE enum tp_verdict tp_host_check_fingerprint(
-	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way)
+static TP_INLINE enum tp_verdict tp_host_check_fingerprint(struct tp_host *host,
+	const struct tp_packet *pkt, uint32_t message_at, uint32_t message_len)
 {
-	return tp_check_fingerprint(pkt, way);
+	return tp_check_fingerprint(pkt, message_at, message_len);
 }
 
 static TP_INLINE enum tp_verdict tp_host_general(

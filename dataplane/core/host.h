@@ -45,6 +45,18 @@ static TP_INLINE bool tp_host_reaches(
 	struct tp_host *host, const struct tp_packet *pkt, const struct tp_next_hop *hop);
 
 /*
+ * Nothing has moved; for a host whose verifier remembers what of the frame was looked at, and would
+ * look at all that follows once for every memory it has.
+ */
+static TP_INLINE void tp_host_take_again(struct tp_host *host, struct tp_packet *pkt);
+
+/*
+ * The packet's egress and interface are known, unless a reason is found yet for it not to leave:
+ * for hosts whose functions do not get the same struct tp_packet as their callers.
+ */
+static TP_INLINE void tp_host_take_exit(struct tp_host *host, const struct tp_packet *pkt);
+
+/*
  * Move the ends of the frame: pkt->data to the front by `growth` (to the back when negative),
  * pkt->end to the front by `len`, or to the back. False: impossible, and the frame is as it was.
  */
@@ -59,6 +71,10 @@ static TP_INLINE bool tp_host_grow_tail(struct tp_host *host, struct tp_packet *
  */
 static TP_INLINE bool tp_host_sum(struct tp_host *host, const struct tp_packet *pkt, uint32_t at,
 	uint32_t len, uint32_t *sum);
+
+/* tp_find_slot() (lookup.h) out of line: it is wanted in many places and seldom there. */
+static TP_INLINE uint32_t tp_host_find_slot(
+	struct tp_host *host, uint64_t remote0, uint64_t remote1, uint64_t ident);
 
 /* Room for one packet's (way.h), of whatever content. */
 struct tp_way;

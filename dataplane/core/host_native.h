@@ -119,6 +119,20 @@ static TP_INLINE bool tp_host_reaches(
 	return hop->ifindex == pkt->ingress || tp_host_is_interface(host, hop);
 }
 
+static TP_INLINE uint32_t tp_host_find_slot(
+	struct tp_host *host, uint64_t remote0, uint64_t remote1, uint64_t ident)
+{
+	return tp_find_slot(host, remote0, remote1, ident);
+}
+
+static TP_INLINE void tp_host_take_again(struct tp_host *host, struct tp_packet *pkt)
+{
+}
+
+static TP_INLINE void tp_host_take_exit(struct tp_host *host, const struct tp_packet *pkt)
+{
+}
+
 static TP_INLINE bool tp_host_move_head(struct tp_host *host, struct tp_packet *pkt, int32_t growth)
 {
 	if (growth > pkt->data - pkt->room)

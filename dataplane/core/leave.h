@@ -26,17 +26,20 @@ static TP_INLINE enum tp_verdict tp_check_marks(
 	struct tp_way *way, const struct tp_sides *sides, bool v4_out, uint32_t ip_len)
 {
 	bool v4_peer = way->peer.v4;
-	uint32_t hops = way->is_hairpin ? 2 : 1;
+	uint32_t hops = sides->up.flow && sides->down.flow ? 2 : 1;
 
+	/* It would get lost: IPv6 has none. */
+	if (!v4_out && !tp_is_header_whole(&way->marks))
+		return TP_BAD_CHECKSUM;
 	if (way->marks.ttl <= hops)
 		return TP_TTL_EXPIRED;
 	way->marks.ttl = (uint8_t)(way->marks.ttl - hops);
 	if (tp_forbids_fragments(way))
-		way->marks.dont_fragment = true;
-	if (sides->up && !tp_hop_marks(&way->marks, v4_peer,
-				 tp_ip_len(v4_peer) + TP_UDP_LEN + way->data_len))
+		tp_set_dont_fragment(&way->marks, true);
+	if (sides->up.flow && !tp_hop_marks(&way->marks, v4_peer,
+				      tp_ip_len(v4_peer) + TP_UDP_LEN + way->data_len))
 		return TP_TOO_BIG;
-	if (sides->down && !tp_hop_marks(&way->marks, v4_out, ip_len))
+	if (sides->down.flow && !tp_hop_marks(&way->marks, v4_out, ip_len))
 		return TP_TOO_BIG;
 	return TP_RELAYED;
 }
@@ -45,139 +48,120 @@ static TP_INLINE enum tp_verdict tp_check_marks(
 static TP_INLINE bool tp_way_is_within_limits(struct tp_host *host, const struct tp_config *config,
 	const struct tp_way *way, const struct tp_sides *sides)
 {
-	if (sides->up && !tp_is_within_limit(host, config, way->slots[TP_CLIENT_TO_PEER],
-				 TP_CLIENT_TO_PEER, way->data_len))
+	if (sides->up.flow &&
+		!tp_is_within_limit(host, config, sides->up.slot, TP_CLIENT_TO_PEER, way->data_len))
 		return false;
-	return !sides->down || tp_is_within_limit(host, config, way->slots[TP_PEER_TO_CLIENT],
-				       TP_PEER_TO_CLIENT, way->data_len);
+	return !sides->down.flow ||
+	       tp_is_within_limit(host, config, sides->down.slot, TP_PEER_TO_CLIENT, way->data_len);
 }
 
-static TP_INLINE uint64_t tp_sum_data_head(const struct tp_data_head *head)
+static TP_INLINE bool tp_is_output(struct tp_host *host, const struct tp_way *way)
 {
-	return tp_sum_wide(head->first) + tp_sum_wide(head->transaction) + head->transaction_rest +
-	       head->address + head->port + tp_sum_wide(head->ip[0]) + tp_sum_wide(head->ip[1]) +
-	       head->data;
-}
-
-/* All that the checksum covers but the data; wide. */
-static TP_INLINE uint64_t tp_sum_front(const struct tp_way *way, const struct tp_sides *sides)
-{
-	const uint64_t *from = sides->from->ip, *to = way->to;
-	uint64_t sum = (uint64_t)way->ports_out + way->front.channeldata +
-		       2 * (uint64_t)tp_to_be16((uint16_t)tp_way_udp_len(way)).be;
-
-	if (way->head_len > TP_CHANNELDATA_LEN)
-		sum += tp_sum_data_head(&way->front.data_head);
-	if (way->to_v4)
-		return sum + (from[1] >> 32) + (to[1] >> 32);
-	return sum + tp_sum_wide(from[0]) + tp_sum_wide(from[1]) + tp_sum_wide(to[0]) +
-	       tp_sum_wide(to[1]);
-}
-
-/* The same of what came. */
-static TP_INLINE uint64_t tp_sum_old(const struct tp_way *way)
-{
-	uint16_t udp_len = tp_to_be16((uint16_t)(TP_UDP_LEN + way->payload_len)).be;
-
-	return way->address_sum + way->ports + way->around_sum + 2 * (uint64_t)udp_len;
+	return tp_host_outputs(host) && way->output != TP_RELAYED;
 }
 
 /*
- * By difference. IPv6 has to have a checksum, and where IPv4 brought none the data have to be read
- * for it, which not every host can. 0 means "none" and stays between IPv4 and IPv4.
+ * What the kernel's IP output sends may be fragmented unless a Send forbids it, like all that the
+ * control plane's sockets send. Its header gets a new checksum there.
  */
-static TP_INLINE enum tp_verdict tp_make_way_checksum(struct tp_host *host,
-	const struct tp_packet *pkt, const struct tp_way *way, const struct tp_sides *sides,
-	uint16_t *checksum)
+static TP_INLINE enum tp_verdict tp_output(struct tp_way *way, enum tp_verdict why)
 {
-	uint64_t sum = tp_sum_front(way, sides);
-	uint32_t data_sum;
-
-	if (TP_LIKELY(way->checksum)) {
-		sum += TP_SUM_ZERO - tp_sum_old(way) + tp_sum_minus(way->checksum);
-	} else if (way->to_v4) {
-		*checksum = 0;
-		return TP_RELAYED;
-	} else {
-		if (!tp_host_sum(host, pkt, (uint32_t)way->payload_at + way->data_at, way->data_len,
-			    &data_sum))
-			return TP_UNSUMMED;
-		sum += data_sum + tp_to_be16(TP_PROTOCOL_UDP).be;
-	}
-	*checksum = (uint16_t)~tp_sum_fold_wide(sum);
-	*checksum = *checksum ? *checksum : 0xffff;
+	if (!tp_is_header_whole(&way->marks))
+		return TP_BAD_CHECKSUM;
+	way->output = (uint8_t)why;
+	tp_set_dont_fragment(&way->marks, tp_forbids_fragments(way));
 	return TP_RELAYED;
 }
 
-/* DSCP and ECN are kept; identification and flow label are the server's own. */
-static TP_INLINE void tp_make_way_ip(
-	struct tp_host *host, struct tp_way *way, const struct tp_sides *sides, uint32_t udp_len)
-{
-	uint16_t id = way->marks.id;
-
-	if (!way->to_v4) {
-		way->front.ip[0] = tp_make_marked_ipv6(&way->marks, way->label, udp_len);
-		return;
-	}
-	if (!way->marks.dont_fragment)
-		id = way->v4 ? id ^ (uint16_t)way->label : (uint16_t)tp_host_random(host);
-	tp_make_marked_ipv4(&way->marks, id, TP_IPV4_LEN + udp_len,
-		(uint32_t)(sides->from->ip[1] >> 32), (uint32_t)(way->to[1] >> 32), way->front.ip);
-}
-
-/* The transaction is random (RFC 8656, 11.3; RFC 8489, 5). */
-static TP_INLINE void tp_make_indication(struct tp_host *host, struct tp_way *way)
-{
-	struct tp_data_head *head = &way->front.data_head;
-
-	head->transaction = tp_host_random(host);
-	head->transaction_rest = (uint32_t)tp_host_random(host);
-	tp_make_data_head(&way->peer, way->data_len, head);
-}
-
-static TP_INLINE enum tp_verdict tp_make_front(struct tp_host *host, const struct tp_packet *pkt,
+/* The marks are read when they are needed: a next hop's record takes all of BPF's registers. */
+static TP_INLINE enum tp_verdict tp_find_exit(struct tp_host *host, struct tp_packet *pkt,
 	struct tp_way *way, const struct tp_sides *sides)
 {
-	struct tp_front *front = &way->front;
-	uint32_t udp_len = tp_way_udp_len(way);
-	enum tp_verdict verdict;
-	uint16_t checksum;
+	uint32_t ip_len = tp_ip_len(way->to_v4) + way->new_udp_len;
+	enum tp_verdict link = tp_find_link(host, pkt, way->next_hop, ip_len, &way->link), verdict;
 
-	if (way->channel)
-		front->channeldata = way->channel | (uint32_t)tp_to_be16((uint16_t)way->data_len).be
-							    << 16;
-	else if (sides->down)
-		tp_make_indication(host, way);
-	verdict = tp_make_way_checksum(host, pkt, way, sides, &checksum);
-	if (verdict != TP_RELAYED)
-		return verdict;
-	tp_make_way_ip(host, way, sides, udp_len);
-	front->udp = way->ports_out | (uint64_t)tp_to_be16((uint16_t)udp_len).be << 32 |
-		     (uint64_t)checksum << 48;
-	return TP_RELAYED;
+	tp_host_take_exit(host, pkt);
+	if (!tp_read_rest(pkt, way))
+		return TP_MALFORMED;
+	verdict = tp_check_marks(way, sides, way->to_v4, ip_len);
+	if (verdict == TP_RELAYED)
+		verdict = link;
+	if (tp_host_outputs(host) && (verdict == TP_TOO_BIG || verdict == TP_NO_NEXT_HOP))
+		verdict = tp_output(way, verdict);
+	return verdict;
 }
 
 /*
- * Tail room, then head room: as long as one of them fails, the frame can be made what it was. What
- * is cut off behind the data comes last.
+ * IPv6 has to have a checksum, and where IPv4 brought none the data have to be read for it, which
+ * not every host can.
  */
-static TP_INLINE enum tp_verdict tp_make_way_room(
-	struct tp_host *host, struct tp_packet *pkt, const struct tp_way *way, uint32_t headers_len)
+static TP_INLINE enum tp_verdict tp_sum_data(
+	struct tp_host *host, const struct tp_packet *pkt, struct tp_way *way)
 {
-	uint32_t behind = way->tail + way->payload_len - way->data_at - way->data_len;
-	uint32_t growth = way->padding_len > behind ? way->padding_len - behind : 0;
-	int32_t head = (int32_t)(headers_len + way->head_len - way->payload_at - way->data_at);
+	if (TP_LIKELY(way->old_sum || way->to_v4))
+		return TP_RELAYED;
+	return tp_host_sum(host, pkt, (uint32_t)way->payload_at + way->data_at, way->data_len,
+		       &way->data_sum)
+		       ? TP_RELAYED
+		       : TP_UNSUMMED;
+}
 
-	if (growth && !tp_host_grow_tail(host, pkt, growth))
+static TP_INLINE enum tp_verdict tp_check_leave(struct tp_host *host, struct tp_packet *pkt,
+	const struct tp_config *config, struct tp_way *way, const struct tp_sides *sides)
+{
+	enum tp_verdict verdict;
+
+	if (tp_is_v4(sides->from->ip) != way->to_v4)
+		return TP_NO_NEXT_HOP;
+	verdict = tp_find_exit(host, pkt, way, sides);
+	if (verdict == TP_RELAYED && TP_UNLIKELY(way->has_fingerprint))
+		verdict = tp_host_check_fingerprint(host, pkt, way->payload_at, way->payload_len);
+	if (verdict == TP_RELAYED)
+		verdict = tp_sum_data(host, pkt, way);
+	if (verdict != TP_RELAYED)
+		return verdict;
+	return tp_way_is_within_limits(host, config, way, sides) ? TP_RELAYED : TP_POLICED;
+}
+
+/* How far the ends of the frame have to go: outwards when positive. */
+struct tp_growth {
+	int32_t head;
+	int32_t tail;
+};
+
+static TP_INLINE struct tp_growth tp_growth_of(struct tp_host *host, const struct tp_way *way)
+{
+	uint32_t link_len = way->link.vlan.be ? TP_ETHERNET_LEN + TP_VLAN_LEN : TP_ETHERNET_LEN;
+
+	if (tp_is_output(host, way))
+		link_len = 0;
+	return (struct tp_growth){
+		.head = way->head_growth + (int32_t)(link_len + tp_ip_len(way->to_v4)) -
+			(int32_t)(way->link_len + tp_ip_len(way->v4)),
+		.tail = way->tail_growth,
+	};
+}
+
+/* Tail, then head: as long as one of them fails, the frame can be made what it was. */
+static TP_INLINE enum tp_verdict tp_make_room(
+	struct tp_host *host, struct tp_packet *pkt, const struct tp_growth *growth)
+{
+	if (growth->tail > 0 && !tp_host_grow_tail(host, pkt, (uint32_t)growth->tail))
 		return TP_NO_ROOM;
-	if (head && !tp_host_move_head(host, pkt, head)) {
-		if (growth && !tp_host_trim_tail(host, pkt, growth))
-			return TP_MALFORMED;
-		return TP_NO_ROOM;
-	}
-	if (behind > way->padding_len && !tp_host_trim_tail(host, pkt, behind - way->padding_len))
-		return TP_MALFORMED; /* cannot happen */
-	return TP_RELAYED;
+	if (growth->head <= 0 || tp_host_move_head(host, pkt, growth->head))
+		return TP_RELAYED;
+	if (growth->tail > 0 && !tp_host_trim_tail(host, pkt, (uint32_t)growth->tail))
+		return TP_MALFORMED;
+	return TP_NO_ROOM;
+}
+
+/* What was written is the whole frame now. False cannot happen. */
+static TP_INLINE bool tp_cut_rest(
+	struct tp_host *host, struct tp_packet *pkt, const struct tp_growth *growth)
+{
+	if (growth->head < 0 && !tp_host_move_head(host, pkt, growth->head))
+		return false;
+	return growth->tail >= 0 || tp_host_trim_tail(host, pkt, (uint32_t)-growth->tail);
 }
 
 /* `at` is where the data ends; false cannot happen. */
@@ -193,131 +177,155 @@ static TP_INLINE bool tp_write_padding(const struct tp_packet *pkt, uint8_t *at,
 	return true;
 }
 
-static TP_INLINE uint8_t *tp_write_way_ip(
-	uint8_t *at, bool v4, const struct tp_way *way, const struct tp_sides *sides)
+/* The transaction is random (RFC 8656, 11.3; RFC 8489, 5). */
+static TP_INLINE bool tp_write_indication(struct tp_host *host, const struct tp_packet *pkt,
+	uint8_t *at, const struct tp_way *way, uint64_t *sum)
 {
-	const struct tp_front *front = &way->front;
+	uint64_t transaction = tp_host_random(host);
+	uint32_t transaction_rest = (uint32_t)tp_host_random(host);
 
-	tp_put64(at, front->ip[0]);
-	if (v4) {
-		tp_put64(at + 8, front->ip[1]);
-		tp_put32(at + 16, (uint32_t)(way->to[1] >> 32));
-		return at + TP_IPV4_LEN;
-	}
-	tp_put64(at + 8, sides->from->ip[0]);
-	tp_put64(at + 16, sides->from->ip[1]);
-	tp_put64(at + 24, way->to[0]);
-	tp_put64(at + 32, way->to[1]);
-	return at + TP_IPV6_LEN;
+	if (!tp_write_data_head(
+		    pkt, at, &way->peer, way->data_len, transaction, transaction_rest, sum))
+		return false;
+	at += tp_data_head_len(way->peer.v4) + (way->data_len & TP_STUN_LEN_MAX);
+	return tp_write_padding(pkt, at, tp_padding_of(way->data_len));
 }
 
 /* What UDP carries in front of the data, and the padding behind. */
-static TP_INLINE bool tp_write_wrapping(
-	const struct tp_packet *pkt, uint8_t *at, const struct tp_way *way)
+static TP_INLINE bool tp_write_wrapping(struct tp_host *host, const struct tp_packet *pkt,
+	uint8_t *at, const struct tp_way *way, const struct tp_sides *sides, uint64_t *sum)
 {
-	const struct tp_front *front = &way->front;
-	bool peer_is_v4 = way->peer.v4;
+	const struct tp_flow *down = sides->down.flow;
 
-	if (!way->head_len)
+	if (!down)
 		return true;
-	if (front->channeldata) {
-		if (at + TP_CHANNELDATA_LEN > pkt->end)
-			return false;
-		tp_put32(at, front->channeldata);
-		return true;
-	}
-	if (!tp_write_data_head(pkt, at, peer_is_v4, &front->data_head))
+	if (!down->value.channel.be)
+		return tp_write_indication(host, pkt, at, way, sum);
+	if (at + TP_CHANNELDATA_LEN > pkt->end)
 		return false;
-	at += tp_data_head_len(peer_is_v4) + (way->data_len & TP_STUN_LEN_MAX);
-	return tp_write_padding(pkt, at, way->padding_len);
-}
-
-/* Compiled once for each family. */
-static TP_INLINE bool tp_write_packet(const struct tp_packet *pkt, uint8_t *at, bool v4,
-	const struct tp_way *way, const struct tp_sides *sides)
-{
-	if (at + tp_ip_len(v4) + TP_UDP_LEN > pkt->end)
-		return false;
-	at = tp_write_way_ip(at, v4, way, sides);
-	tp_put64(at, way->front.udp);
-	return tp_write_wrapping(pkt, at + TP_UDP_LEN, way);
-}
-
-static TP_INLINE bool tp_is_output(struct tp_host *host, const struct tp_way *way)
-{
-	return tp_host_outputs(host) && way->output != TP_RELAYED;
-}
-
-/* False cannot happen: it is how the bounds are shown to the BPF verifier. */
-static TP_INLINE bool tp_write_front(struct tp_host *host, const struct tp_packet *pkt,
-	const struct tp_way *way, const struct tp_sides *sides, const struct tp_link *link)
-{
-	bool v4 = way->to_v4;
-	uint8_t *at = pkt->data;
-
-	if (at + TP_ETHERNET_LEN + TP_VLAN_LEN > pkt->end)
-		return false;
-	if (!tp_is_output(host, way))
-		at = tp_write_link(at, link, v4 ? TP_ETHERTYPE_IPV4 : TP_ETHERTYPE_IPV6);
-	return v4 ? tp_write_packet(pkt, at, true, way, sides)
-		  : tp_write_packet(pkt, at, false, way, sides);
+	tp_put32_sum(
+		at, down->value.channel.be | (uint32_t)tp_to_be16(way->data_len).be << 16, sum);
+	return true;
 }
 
 /*
- * What the kernel's IP output sends may be fragmented unless a Send forbids it, like all that the
- * control plane's sockets send. Its header gets a new checksum there.
+ * By difference; `sum` is of all that it covers but the data. 0 means "none" and stays between
+ * IPv4 and IPv4.
  */
-static TP_INLINE enum tp_verdict tp_output(
-	struct tp_way *way, enum tp_verdict why, struct tp_link *out)
+static TP_INLINE uint16_t tp_way_checksum(const struct tp_way *way, uint64_t sum)
 {
-	if (!tp_is_header_whole(&way->marks))
-		return TP_BAD_CHECKSUM;
-	way->output = (uint8_t)why;
-	way->marks.dont_fragment = tp_forbids_fragments(way);
-	*out = (struct tp_link){0};
-	return TP_RELAYED;
+	uint16_t checksum;
+
+	if (TP_LIKELY(way->old_sum))
+		sum += TP_SUM_ZERO - way->old_sum;
+	else if (way->to_v4)
+		return 0;
+	else
+		sum += way->data_sum + (uint64_t)tp_to_be16(TP_PROTOCOL_UDP).be;
+	checksum = (uint16_t)~tp_sum_fold_wide(sum);
+	return checksum ? checksum : 0xffff;
 }
 
-static TP_INLINE enum tp_verdict tp_find_exit(struct tp_host *host, struct tp_packet *pkt,
-	struct tp_way *way, const struct tp_sides *sides, uint32_t ip_len, struct tp_link *out)
+static TP_INLINE bool tp_write_udp(struct tp_host *host, const struct tp_packet *pkt, uint8_t *at,
+	const struct tp_way *way, const struct tp_sides *sides, uint64_t sum)
 {
-	enum tp_verdict verdict = tp_check_marks(way, sides, way->to_v4, ip_len);
+	uint16_t len = tp_to_be16(way->new_udp_len).be;
 
-	if (verdict == TP_RELAYED)
-		verdict = tp_find_link(host, pkt, way->next_hop, ip_len, out);
-	if (tp_host_outputs(host) && (verdict == TP_TOO_BIG || verdict == TP_NO_NEXT_HOP))
-		verdict = tp_output(way, verdict, out);
-	return verdict;
+	sum += (uint64_t)way->ports_out + 2 * (uint64_t)len;
+	if (!tp_write_wrapping(host, pkt, at + TP_UDP_LEN, way, sides, &sum))
+		return false;
+	tp_put64(at,
+		way->ports_out | (uint64_t)len << 32 | (uint64_t)tp_way_checksum(way, sum) << 48);
+	return true;
 }
 
-/* All checks, then the first write. */
+/* A word of the address it goes to. */
+static TP_INLINE uint64_t tp_to(const struct tp_way *way, const struct tp_sides *sides, int word)
+{
+	return sides->down.flow ? sides->down.flow->value.remote[word] : way->peer.ip[word];
+}
+
+/* DSCP and ECN are kept; identification and flow label are the server's own. */
+static TP_INLINE void tp_write_ipv4(struct tp_host *host, uint8_t *at, const struct tp_way *way,
+	const struct tp_sides *sides, uint64_t *sum)
+{
+	uint32_t source = (uint32_t)(sides->from->ip[1] >> 32);
+	uint32_t destination = (uint32_t)(tp_to(way, sides, 1) >> 32);
+	uint16_t mix = 0;
+	uint64_t first[2];
+
+	if (!(way->marks.first & TP_DONT_FRAG_BIT))
+		mix = (uint16_t)(way->v4 ? way->label : tp_host_random(host));
+	tp_make_marked_ipv4(
+		&way->marks, mix, TP_IPV4_LEN + way->new_udp_len, source, destination, first);
+	tp_put64(at, first[0]);
+	tp_put64(at + 8, first[1]);
+	tp_put32(at + 16, destination);
+	*sum += (uint64_t)source + destination;
+}
+
+static TP_INLINE void tp_write_ipv6(
+	uint8_t *at, const struct tp_way *way, const struct tp_sides *sides, uint64_t *sum)
+{
+	const uint64_t *from = sides->from->ip;
+
+	tp_put64(at, tp_make_marked_ipv6(&way->marks, way->label, way->new_udp_len));
+	tp_put64_sum(at + 8, from[0], sum);
+	tp_put64_sum(at + 16, from[1], sum);
+	tp_put64_sum(at + 24, tp_to(way, sides, 0), sum);
+	tp_put64_sum(at + 32, tp_to(way, sides, 1), sum);
+}
+
+/* Compiled once for each family. */
+static TP_INLINE bool tp_write_packet(struct tp_host *host, const struct tp_packet *pkt,
+	uint8_t *at, bool v4, const struct tp_way *way, const struct tp_sides *sides)
+{
+	uint64_t sum = 0;
+
+	if (at + tp_ip_len(v4) + TP_UDP_LEN > pkt->end)
+		return false;
+	if (v4)
+		tp_write_ipv4(host, at, way, sides, &sum);
+	else
+		tp_write_ipv6(at, way, sides, &sum);
+	return tp_write_udp(host, pkt, at + tp_ip_len(v4), way, sides, sum);
+}
+
+/*
+ * From where the frame will begin. All of the old headers that is of use was read before. False
+ * cannot happen: it is how the bounds are shown to the BPF verifier.
+ */
+static TP_INLINE bool tp_write_front(struct tp_host *host, const struct tp_packet *pkt,
+	const struct tp_way *way, const struct tp_sides *sides, uint32_t begin)
+{
+	bool v4 = way->to_v4;
+	uint8_t *at = pkt->data + (TP_FORGET(begin) & 0x1ff);
+
+	TP_KEEP(at);
+	if (at + TP_ETHERNET_LEN + TP_VLAN_LEN > pkt->end)
+		return false;
+	if (!tp_is_output(host, way))
+		at = tp_write_link(at, &way->link, v4 ? TP_ETHERTYPE_IPV4 : TP_ETHERTYPE_IPV6);
+	return v4 ? tp_write_packet(host, pkt, at, true, way, sides)
+		  : tp_write_packet(host, pkt, at, false, way, sides);
+}
+
+/* All checks, then the first write. What has no room is as it came. */
 static TP_INLINE enum tp_verdict tp_leave(struct tp_host *host, struct tp_packet *pkt,
 	const struct tp_config *config, struct tp_way *way, const struct tp_sides *sides)
 {
-	bool v4 = way->to_v4;
-	uint32_t headers_len = tp_ip_len(v4) + TP_UDP_LEN;
-	uint32_t ip_len = tp_ip_len(v4) + tp_way_udp_len(way);
+	struct tp_growth growth;
 	enum tp_verdict verdict;
-	struct tp_link link;
 
-	if (tp_is_v4(sides->from->ip) != v4)
-		return TP_NO_NEXT_HOP;
-	/* It would get lost: IPv6 has none. */
-	if (!v4 && !tp_is_header_whole(&way->marks))
-		return TP_BAD_CHECKSUM;
-	verdict = tp_find_exit(host, pkt, way, sides, ip_len, &link);
-	if (verdict == TP_RELAYED && TP_UNLIKELY(way->fingerprint_at))
-		verdict = tp_host_check_fingerprint(host, pkt, way);
-	if (verdict == TP_RELAYED)
-		verdict = tp_make_front(host, pkt, way, sides);
+	tp_host_take_again(host, pkt);
+	verdict = tp_check_leave(host, pkt, config, way, sides);
 	if (verdict != TP_RELAYED)
 		return verdict;
-	if (!tp_way_is_within_limits(host, config, way, sides))
-		return TP_POLICED;
-	if (!tp_is_output(host, way))
-		headers_len += link.vlan.be ? TP_ETHERNET_LEN + TP_VLAN_LEN : TP_ETHERNET_LEN;
-	verdict = tp_make_way_room(host, pkt, way, headers_len);
+	growth = tp_growth_of(host, way);
+	verdict = tp_make_room(host, pkt, &growth);
 	if (verdict != TP_RELAYED)
 		return verdict;
-	return tp_write_front(host, pkt, way, sides, &link) ? TP_RELAYED : TP_MALFORMED;
+	if (!tp_write_front(host, pkt, way, sides, growth.head < 0 ? (uint32_t)-growth.head : 0))
+		return TP_MALFORMED;
+	return tp_cut_rest(host, pkt, &growth) ? TP_RELAYED : TP_MALFORMED;
 }

@@ -157,12 +157,15 @@ static TP_INLINE bool tp_find_in_bucket(struct tp_host *host, uint32_t index, ui
  * One tag, before its record: the tags of a million flows stay in cache, and the record of another
  * flow does not have to come from memory only to be told apart.
  */
-static TP_INLINE bool tp_is_at_home(struct tp_host *host, const struct tp_place *place)
+static TP_INLINE struct tp_found tp_find_at_home(struct tp_host *host, const struct tp_place *place)
 {
 	const struct tp_bucket *bucket = tp_host_bucket(host, place->bucket[0]);
+	struct tp_found found = {NULL, place->home};
 
-	return bucket &&
-	       TP_READ_ONCE(bucket->tags[place->home & (TP_BUCKET_SLOTS - 1)]) == place->tag;
+	if (TP_LIKELY(bucket && TP_READ_ONCE(bucket->tags[place->home & (TP_BUCKET_SLOTS - 1)]) ==
+					place->tag))
+		found.flow = tp_host_flow(host, place->home);
+	return found;
 }
 
 static TP_INLINE struct tp_found tp_find_flow(
@@ -170,10 +173,8 @@ static TP_INLINE struct tp_found tp_find_flow(
 {
 	struct tp_place place =
 		tp_place_of(tp_flow_hash(key, config->salt), TP_READ_ONCE(config->bucket_mask));
-	struct tp_found found = {NULL, place.home};
+	struct tp_found found = tp_find_at_home(host, &place);
 
-	if (TP_LIKELY(tp_is_at_home(host, &place)))
-		found.flow = tp_host_flow(host, place.home);
 	if (TP_LIKELY(found.flow && tp_is_flow(found.flow, key)))
 		return found;
 	if (tp_find_in_bucket(host, place.bucket[0], place.tag, key, &found) ||
@@ -182,7 +183,7 @@ static TP_INLINE struct tp_found tp_find_flow(
 	return TP_NOTHING_FOUND;
 }
 
-static TP_OUT_OF_LINE uint32_t tp_find_slot(
+static TP_COLD uint32_t tp_find_slot(
 	struct tp_host *host, uint64_t remote0, uint64_t remote1, uint64_t ident)
 {
 	const struct tp_config *config = tp_host_config(host);
@@ -191,13 +192,27 @@ static TP_OUT_OF_LINE uint32_t tp_find_slot(
 	return config ? tp_find_flow(host, config, &key).slot : TP_NO_SLOT;
 }
 
-/* The same as tp_find_flow() for a second, rarer question about the packet. */
+/*
+ * The same as tp_find_flow() for a second, rarer question about the packet: only what is not at
+ * home is worth a call.
+ */
 static TP_INLINE struct tp_found tp_find_other(
 	struct tp_host *host, uint64_t remote0, uint64_t remote1, uint64_t ident)
 {
-	uint32_t slot = tp_find_slot(host, remote0, remote1, ident);
+	const struct tp_config *config = tp_host_config(host);
+	struct tp_flow_key key = {.remote = {remote0, remote1}, .ident = ident};
+	struct tp_found found;
+	struct tp_place place;
 
-	return (struct tp_found){slot == TP_NO_SLOT ? NULL : tp_host_flow(host, slot), slot};
+	if (!config)
+		return TP_NOTHING_FOUND;
+	place = tp_place_of(tp_flow_hash(&key, config->salt), TP_READ_ONCE(config->bucket_mask));
+	found = tp_find_at_home(host, &place);
+	if (TP_LIKELY(found.flow && tp_is_flow(found.flow, &key)))
+		return found;
+	found.slot = tp_host_find_slot(host, remote0, remote1, ident);
+	found.flow = found.slot == TP_NO_SLOT ? NULL : tp_host_flow(host, found.slot);
+	return found;
 }
 
 static TP_INLINE bool tp_is_expired(struct tp_host *host, const struct tp_flow *flow)
@@ -221,7 +236,7 @@ static TP_INLINE enum tp_verdict tp_without_channel(struct tp_host *host,
 {
 	struct tp_flow_key key = tp_key_of(in, local, TP_FLOW_CLIENT, (tp_be16){0});
 
-	return tp_find_slot(host, key.remote[0], key.remote[1], key.ident) != TP_NO_SLOT
+	return tp_host_find_slot(host, key.remote[0], key.remote[1], key.ident) != TP_NO_SLOT
 		       ? TP_UNBOUND
 		       : tp_without_flow(config);
 }

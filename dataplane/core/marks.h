@@ -9,16 +9,22 @@
 #include "checksum.h"
 #include "host.h"
 
-#define TP_IPV6_MIN_MTU  1280
-#define TP_IPV4_ATOMIC   1260 /* up to here IPv6 may become IPv4 that may be fragmented */
-#define TP_DONT_FRAG_BIT (UINT64_C(0x0040) << 48) /* in an IPv4 header's first eight bytes */
+#define TP_IPV6_MIN_MTU 1280
+#define TP_IPV4_ATOMIC  1260 /* up to here IPv6 may become IPv4 that may be fragmented */
+
+/* In the first eight bytes of an IPv4 header. */
+#define TP_IPV4_LEN_MASK (UINT64_C(0xffff) << 16)
+#define TP_IPV4_ID_SHIFT 32
+#define TP_DONT_FRAG_BIT (UINT64_C(0x0040) << 48)
 
 struct tp_marks {
 	uint8_t ttl; /* or hop limit */
-	uint8_t tos; /* or traffic class: DSCP and ECN */
 	bool v4;     /* the header they are from */
-	bool dont_fragment;
-	uint16_t id;  /* IPv4: as it lies in memory */
+	/*
+	 * The first eight bytes of an IPv4 header, but for the length: DSCP and ECN, the
+	 * identification, which IPv6 has not, and DF.
+	 */
+	uint64_t first;
 	uint64_t sum; /* IPv4: wide, of the whole header: 0xffff unless its checksum is wrong */
 };
 
@@ -30,17 +36,13 @@ static TP_INLINE void tp_read_marks(const uint8_t *ip, bool v4, struct tp_marks 
 	out->v4 = v4;
 	if (!v4) {
 		out->ttl = (uint8_t)(first >> 56);
-		out->tos = (uint8_t)(__builtin_bswap32((uint32_t)first) >> 20);
-		out->dont_fragment = false;
-		out->id = 0;
+		out->first = 0x45 | (__builtin_bswap32((uint32_t)first) >> 20 & 0xff) << 8;
 		out->sum = 0;
 		return;
 	}
 	second = tp_get64(ip + 8);
 	out->ttl = (uint8_t)second;
-	out->tos = (uint8_t)(first >> 8);
-	out->dont_fragment = first & TP_DONT_FRAG_BIT;
-	out->id = (uint16_t)(first >> 32);
+	out->first = first & ~TP_IPV4_LEN_MASK;
 	out->sum = tp_sum_wide(first) + tp_sum_wide(second) + tp_get32(ip + 16);
 }
 
@@ -48,6 +50,11 @@ static TP_INLINE void tp_read_marks(const uint8_t *ip, bool v4, struct tp_marks 
 static TP_INLINE bool tp_is_header_whole(const struct tp_marks *marks)
 {
 	return marks->sum == 0 || tp_sum_fold_wide(marks->sum) == 0xffff;
+}
+
+static TP_INLINE void tp_set_dont_fragment(struct tp_marks *marks, bool set)
+{
+	marks->first = (marks->first & ~TP_DONT_FRAG_BIT) | (set ? TP_DONT_FRAG_BIT : 0);
 }
 
 /*
@@ -60,19 +67,21 @@ static TP_INLINE bool tp_hop_marks(struct tp_marks *marks, bool v4_out, uint32_t
 
 	marks->v4 = v4_out;
 	if (!v4_in)
-		marks->dont_fragment = ip_len > TP_IPV4_ATOMIC;
-	return !v4_in || v4_out || marks->dont_fragment || ip_len <= TP_IPV6_MIN_MTU;
+		tp_set_dont_fragment(marks, ip_len > TP_IPV4_ATOMIC);
+	return !v4_in || v4_out || marks->first & TP_DONT_FRAG_BIT || ip_len <= TP_IPV6_MIN_MTU;
 }
 
-/* An IPv4 header up to its destination, in the order of the wire. A wrong checksum stays wrong. */
-static TP_INLINE void tp_make_marked_ipv4(const struct tp_marks *marks, uint16_t id,
+/*
+ * An IPv4 header up to its destination, in the order of the wire, with other bits in the
+ * identification. A wrong checksum stays wrong.
+ */
+static TP_INLINE void tp_make_marked_ipv4(const struct tp_marks *marks, uint16_t mix,
 	uint32_t ip_len, uint32_t source, uint32_t destination, uint64_t out[2])
 {
 	uint64_t sum;
 
-	out[0] = 0x45 | (uint64_t)marks->tos << 8 |
-		 (uint64_t)tp_to_be16((uint16_t)ip_len).be << 16 | (uint64_t)id << 32 |
-		 (marks->dont_fragment ? TP_DONT_FRAG_BIT : 0);
+	out[0] = (marks->first | (uint64_t)tp_to_be16((uint16_t)ip_len).be << 16) ^
+		 (uint64_t)mix << TP_IPV4_ID_SHIFT;
 	out[1] = marks->ttl | TP_PROTOCOL_UDP << 8 | (uint64_t)source << 32;
 	sum = tp_sum_wide(out[0]) + tp_sum_wide(out[1]) + destination + TP_SUM_ZERO - marks->sum;
 	out[1] |= (uint64_t)(uint16_t)~tp_sum_fold_wide(sum) << 16;
@@ -82,7 +91,8 @@ static TP_INLINE void tp_make_marked_ipv4(const struct tp_marks *marks, uint16_t
 static TP_INLINE uint64_t tp_make_marked_ipv6(
 	const struct tp_marks *marks, uint32_t label, uint32_t udp_len)
 {
-	uint32_t class_label = 6u << 28 | (uint32_t)marks->tos << 20 | (label & 0xfffff);
+	uint32_t tos = (uint8_t)(marks->first >> 8);
+	uint32_t class_label = 6u << 28 | tos << 20 | (label & 0xfffff);
 
 	return tp_to_be32(class_label).be | (uint64_t)tp_to_be16((uint16_t)udp_len).be << 32 |
 	       (uint64_t)TP_PROTOCOL_UDP << 48 | (uint64_t)marks->ttl << 56;

@@ -101,14 +101,16 @@ _Static_assert(sizeof(struct tp_channeldata) == TP_CHANNELDATA_LEN, "wire layout
 #endif
 
 /*
- * Hides a number below 256 from the verifier, which does not follow single bytes through the stack:
- * what comes behind a loop is then looked at once, and not for each turn in which it may end.
+ * Hides a number below 65536 from the verifier, which follows parts of a word through the stack
+ * only where one begins: what comes behind a loop, or behind several ways to one place, is then
+ * looked at once, and not for each number that may come out of them.
  */
 #ifdef __bpf__
 #define TP_FORGET(number)                                                                          \
 	({                                                                                         \
-		volatile uint8_t byte_ = (uint8_t)(number);                                        \
-		(uint32_t) byte_;                                                                  \
+		volatile uint16_t word_[4] __attribute__((aligned(8)));                            \
+		word_[1] = (uint16_t)(number);                                                     \
+		(uint32_t) word_[1];                                                               \
 	})
 #else
 #define TP_FORGET(number) (number)

@@ -40,62 +40,77 @@ static TP_OUT_OF_LINE struct tp_flow *tp_find_any(
 	if (way->verdict != TP_RELAYED)
 		return NULL;
 	way->slot = found.slot;
-	tp_set_way(way, in.ports, in.udp_len, in.link_len, (uint32_t)(in.room - in.l4_len));
+	tp_set_way(way, in.link_len, (uint32_t)(in.room - in.l4_len));
 	return found.flow;
 }
 
 /*
- * The same for a packet of the common shape, of which is known already what it asked for, and the
- * flow that was found, if any. NULL: it takes a verdict, or another look. What has a flow has an
- * address to go with it, but addresses can be forged.
+ * The flow of a packet of the common shape, if it has one: without a channel a peer has what its
+ * permission says. What has a flow has an address to go with it, but addresses can be forged.
  */
-static TP_INLINE struct tp_flow *tp_find_asked(struct tp_host *host, const struct tp_config *config,
-	const struct tp_asked *asked, struct tp_flow *flow, struct tp_way *way)
+static TP_INLINE bool tp_find_asked(struct tp_host *host, const struct tp_config *config,
+	const struct tp_asked *asked, struct tp_found *found)
 {
 	const uint64_t *source = asked->key.remote;
 	uint32_t ports = (uint32_t)asked->key.ident;
-	uint32_t udp_len = TP_UDP_LEN + (uint32_t)asked->data_len;
 
-	if (!asked->channel_in && (!flow || tp_is_expired(host, flow))) {
-		struct tp_found other = tp_find_other(host, source[0], source[1],
+	if (!asked->channel_in && (!found->flow || tp_is_expired(host, found->flow)))
+		*found = tp_find_other(host, source[0], source[1],
 			tp_ident_of(ports, asked->key.local, TP_FLOW_PERMISSION));
+	return found->flow && !tp_is_expired(host, found->flow) && (uint16_t)ports != 0 &&
+	       !tp_is_martian(source, tp_is_v4(source)) && !tp_is_own(host, config, source);
+}
 
-		flow = other.flow;
-		way->slot = other.slot;
-	}
-	if (!flow || tp_is_expired(host, flow) || (uint16_t)ports == 0 ||
-		tp_is_martian(source, tp_is_v4(source)) || tp_is_own(host, config, source))
-		return NULL;
-	if (asked->channel_in)
-		udp_len += TP_CHANNELDATA_LEN;
-	tp_set_way(way, ports, udp_len, TP_ETHERNET_LEN, 0);
-	return flow;
+/* Compiled once for each family. */
+static TP_INLINE enum tp_verdict tp_usual_of(struct tp_host *host, struct tp_packet *pkt, bool v4,
+	struct tp_way *way, const struct tp_asked *asked, struct tp_found found)
+{
+	const struct tp_config *config = tp_host_config(host);
+	enum tp_flow_kind kind;
+
+	if (!config || !tp_find_asked(host, config, asked, &found))
+		return TP_UNDECIDED;
+	kind = TP_READ_ONCE(found.flow->key.kind);
+	tp_set_way(way, TP_ETHERNET_LEN, 0);
+	if (tp_begin_way(pkt, v4, way) != TP_RELAYED || !tp_open_usual(pkt, kind, way))
+		return TP_UNDECIDED;
+	return tp_go(host, pkt, config, found, tp_is_from_client(kind), way);
 }
 
 /*
- * Every packet but the common one. `flow` is what one of the common shape (way->asked) asked for,
- * or NULL; way->slot is its slot. TP_RELAYED is counted; any other verdict is not yet.
+ * A packet of the common shape that is not the common one: what its flow says, or how the data is
+ * wrapped, differs. The steps are those of all others (general.h), but little of them is left where
+ * so much is known. `found` is what it asked for, if that is there. TP_UNDECIDED: it is odd all the
+ * same. TP_RELAYED is counted; any other verdict is not yet.
  */
-static TP_INLINE enum tp_verdict tp_any(
-	struct tp_host *host, struct tp_packet *pkt, struct tp_way *way, struct tp_flow *flow)
+static TP_INLINE enum tp_verdict tp_usual(struct tp_host *host, struct tp_packet *pkt,
+	struct tp_way *way, const struct tp_asked *asked, struct tp_found found)
 {
-	const struct tp_config *config = tp_host_config(host);
+	if (tp_is_v4(asked->key.remote))
+		return tp_usual_of(host, pkt, true, way, asked, found);
+	return tp_usual_of(host, pkt, false, way, asked, found);
+}
 
-	if (!config)
-		return TP_OFF;
-	flow = way->is_asked ? tp_find_asked(host, config, &way->asked, flow, way) : NULL;
-	if (!flow)
-		flow = tp_find_any(host, pkt, way);
-	if (!flow)
-		return (enum tp_verdict)way->verdict;
-	return tp_host_general(host, pkt, way, flow);
+/* Whatever comes. TP_RELAYED is counted; any other verdict is not yet. */
+static TP_INLINE enum tp_verdict tp_any(
+	struct tp_host *host, struct tp_packet *pkt, struct tp_way *way)
+{
+	struct tp_flow *flow = tp_find_any(host, pkt, way);
+
+	return flow ? tp_host_general(host, pkt, way, flow) : (enum tp_verdict)way->verdict;
 }
 
 #ifndef __bpf__
-static TP_INLINE enum tp_verdict tp_host_any(
-	struct tp_host *host, struct tp_packet *pkt, struct tp_way *way, struct tp_flow *flow)
+static TP_INLINE enum tp_verdict tp_host_usual(struct tp_host *host, struct tp_packet *pkt,
+	struct tp_way *way, const struct tp_asked *asked, struct tp_found found)
 {
-	return tp_any(host, pkt, way, flow);
+	return tp_usual(host, pkt, way, asked, found);
+}
+
+static TP_INLINE enum tp_verdict tp_host_any(
+	struct tp_host *host, struct tp_packet *pkt, struct tp_way *way)
+{
+	return tp_any(host, pkt, way);
 }
 #endif
 
@@ -104,20 +119,17 @@ static TP_COLD enum tp_verdict tp_relay_any(struct tp_host *host, struct tp_pack
 	const struct tp_asked *asked, struct tp_found found)
 {
 	struct tp_way *way = tp_host_way(host);
-	enum tp_verdict verdict;
+	enum tp_verdict verdict = TP_UNDECIDED;
 
 	if (!way)
 		return tp_count(host, TP_OFF);
-	way->is_asked = asked != NULL;
-	way->slot = found.slot;
-	if (asked)
-		way->asked = *asked;
 	if (tp_host_outputs(host))
 		way->output = TP_RELAYED;
-	verdict = tp_host_any(host, pkt, way, found.flow);
+	if (asked)
+		verdict = tp_host_usual(host, pkt, way, asked, found);
+	if (verdict == TP_UNDECIDED)
+		verdict = tp_host_any(host, pkt, way);
 	pkt->is_rewritten = tp_is_output(host, way) && verdict == way->output;
-	pkt->egress = way->egress;
-	pkt->interface = way->interface;
 	return verdict == TP_RELAYED ? verdict : tp_count(host, verdict);
 }
 

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "checksum.h"
 #include "packet.h"
 #include "verdict.h"
 
@@ -50,8 +51,8 @@ struct tp_send {
 	uint32_t at; /* the attribute to be read next */
 	uint32_t peer_at;
 	uint32_t data_at;
-	uint32_t fingerprint_at;
 	bool dont_fragment;
+	bool fingerprint;
 };
 
 /* By type and cookie, of a message's first eight bytes. */
@@ -77,6 +78,11 @@ static TP_INLINE uint32_t tp_padded(uint32_t len)
 	return (len + 3) & ~UINT32_C(3);
 }
 
+static TP_INLINE uint32_t tp_padding_of(uint32_t len)
+{
+	return -len & TP_PADDING_MAX;
+}
+
 /* Of its kind the first one counts (RFC 8489, 14). `end_at`: where the next one begins. */
 static TP_INLINE enum tp_verdict tp_take_attribute(
 	uint32_t type, uint32_t at, uint32_t end_at, uint32_t message_len, struct tp_send *out)
@@ -92,7 +98,7 @@ static TP_INLINE enum tp_verdict tp_take_attribute(
 		out->dont_fragment = true;
 		return TP_RELAYED;
 	case TP_FINGERPRINT:
-		out->fingerprint_at = at;
+		out->fingerprint = true;
 		/* Not the last one, it ends the message all the same (RFC 8489, 14.7). */
 		return end_at == message_len && end_at - at == 2 * TP_ATTRIBUTE_LEN ? TP_RELAYED
 										    : TP_CONTROL;
@@ -122,11 +128,13 @@ static TP_INLINE enum tp_verdict tp_read_attribute_at(const struct tp_packet *pk
 	return tp_take_attribute(word >> 16, at, end_at, message_len, out);
 }
 
-/* RFC 8489, 14.2: IPv6 is masked with cookie and transaction, which stand behind each other. */
-static TP_INLINE enum tp_verdict tp_read_peer(
-	const struct tp_packet *pkt, const uint8_t *message, uint32_t at, struct tp_endpoint *out)
+/*
+ * RFC 8489, 14.2: IPv6 is masked with cookie and transaction, which stand behind each other. The
+ * attribute is added to the wide sum.
+ */
+static TP_INLINE enum tp_verdict tp_read_peer(const struct tp_packet *pkt, const uint8_t *message,
+	const uint8_t *attribute, struct tp_endpoint *out, uint64_t *sum)
 {
-	const uint8_t *attribute = message + (at & TP_STUN_LEN_MAX);
 	uint32_t kind, len;
 
 	if (attribute + TP_ATTRIBUTE_LEN + 8 > pkt->end || message + TP_STUN_LEN > pkt->end)
@@ -135,29 +143,21 @@ static TP_INLINE enum tp_verdict tp_read_peer(
 	kind = attribute[5];
 	out->port.be = ((const tp_be16 *)attribute)[3].be ^ TP_STUN_PORT_MASK;
 	out->v4 = kind == 1;
+	*sum += tp_sum_wide(tp_get64(attribute));
 	if (kind == 1 && len == 8) {
 		out->ip[0] = 0;
 		out->ip[1] = tp_map_v4(tp_get32(attribute + 8) ^ TP_STUN_COOKIE);
+		*sum += tp_get32(attribute + 8);
 		return TP_RELAYED;
 	}
 	if (kind != 2 || len != 20 || attribute + TP_ATTRIBUTE_LEN + 20 > pkt->end)
 		return TP_INCOMPLETE;
 	out->ip[0] = tp_get64(attribute + 8) ^ tp_get64(message + 4);
 	out->ip[1] = tp_get64(attribute + 16) ^ tp_get64(message + 12);
+	*sum += tp_sum_wide(tp_get64(attribute + 8)) + tp_sum_wide(tp_get64(attribute + 16));
 	/* ::ffff:a.b.c.d would pass for a.b.c.d. */
 	return tp_is_v4(out->ip) ? TP_FORBIDDEN : TP_RELAYED;
 }
-
-/* A Data indication up to where the data begins, as words in the order of the wire. */
-struct tp_data_head {
-	uint64_t first;       /* type, length, cookie */
-	uint64_t transaction; /* and the rest of it */
-	uint32_t transaction_rest;
-	uint32_t address; /* head of XOR-PEER-ADDRESS */
-	uint32_t port;    /* and its family */
-	uint64_t ip[2];   /* IPv4: 4 bytes of the first */
-	uint32_t data;    /* head of DATA */
-};
 
 static TP_INLINE uint32_t tp_data_head_len(bool peer_is_v4)
 {
@@ -169,47 +169,42 @@ static TP_INLINE uint32_t tp_attribute(uint16_t type, uint32_t len)
 	return tp_to_be16(type).be | (uint32_t)tp_to_be16((uint16_t)len).be << 16;
 }
 
-/* The transaction is there already: it masks an IPv6 address. */
-static TP_INLINE void tp_make_data_head(
-	const struct tp_endpoint *peer, uint32_t data_len, struct tp_data_head *out)
+/* What an XOR-PEER-ADDRESS says in front of the address. */
+static TP_INLINE uint32_t tp_masked_port(const struct tp_endpoint *peer)
 {
-	bool v4 = peer->v4;
-	uint32_t len = tp_data_head_len(v4) + tp_padded(data_len) - TP_STUN_LEN;
-
-	out->first = tp_attribute(TP_STUN_DATA, len) | (uint64_t)TP_STUN_COOKIE << 32;
-	out->address = tp_attribute(TP_XOR_PEER_ADDRESS, v4 ? 8 : 20);
-	out->port = tp_to_be16(v4 ? 1 : 2).be |
-		    (uint32_t)(uint16_t)(peer->port.be ^ TP_STUN_PORT_MASK) << 16;
-	out->data = tp_attribute(TP_DATA, data_len);
-	if (v4) {
-		out->ip[0] = (uint32_t)(peer->ip[1] >> 32) ^ TP_STUN_COOKIE;
-		out->ip[1] = 0;
-		return;
-	}
-	out->ip[0] = peer->ip[0] ^ (TP_STUN_COOKIE | out->transaction << 32);
-	out->ip[1] = peer->ip[1] ^ (out->transaction >> 32 | (uint64_t)out->transaction_rest << 32);
+	return tp_to_be16(peer->v4 ? 1 : 2).be |
+	       (uint32_t)(uint16_t)(peer->port.be ^ TP_STUN_PORT_MASK) << 16;
 }
 
-/* False cannot happen: it is how the bounds are shown to the BPF verifier. */
-static TP_INLINE bool tp_write_data_head(
-	const struct tp_packet *pkt, uint8_t *at, bool peer_is_v4, const struct tp_data_head *head)
+/*
+ * A Data indication up to where the data begins; all of it is added to the wide sum. An IPv6
+ * address is masked with cookie and transaction. False cannot happen: it is how the bounds are
+ * shown to the BPF verifier.
+ */
+static TP_INLINE bool tp_write_data_head(const struct tp_packet *pkt, uint8_t *at,
+	const struct tp_endpoint *peer, uint32_t data_len, uint64_t transaction,
+	uint32_t transaction_rest, uint64_t *sum)
 {
+	uint32_t len = tp_data_head_len(peer->v4) + tp_padded(data_len) - TP_STUN_LEN;
+	uint32_t data = tp_attribute(TP_DATA, data_len);
+
 	if (at + TP_STUN_LEN + 3 * TP_ATTRIBUTE_LEN + 4 > pkt->end)
 		return false;
-	tp_put64(at, head->first);
-	tp_put64(at + 8, head->transaction);
-	tp_put32(at + 16, head->transaction_rest);
-	tp_put32(at + 20, head->address);
-	tp_put32(at + 24, head->port);
-	if (peer_is_v4) {
-		tp_put32(at + 28, (uint32_t)head->ip[0]);
-		tp_put32(at + 32, head->data);
+	tp_put64_sum(at, tp_attribute(TP_STUN_DATA, len) | (uint64_t)TP_STUN_COOKIE << 32, sum);
+	tp_put64_sum(at + 8, transaction, sum);
+	tp_put32_sum(at + 16, transaction_rest, sum);
+	tp_put32_sum(at + 20, tp_attribute(TP_XOR_PEER_ADDRESS, peer->v4 ? 8 : 20), sum);
+	tp_put32_sum(at + 24, tp_masked_port(peer), sum);
+	if (peer->v4) {
+		tp_put32_sum(at + 28, (uint32_t)(peer->ip[1] >> 32) ^ TP_STUN_COOKIE, sum);
+		tp_put32_sum(at + 32, data, sum);
 		return true;
 	}
 	if (at + TP_STUN_LEN + 3 * TP_ATTRIBUTE_LEN + 16 > pkt->end)
 		return false;
-	tp_put64(at + 28, head->ip[0]);
-	tp_put64(at + 36, head->ip[1]);
-	tp_put32(at + 44, head->data);
+	tp_put64_sum(at + 28, peer->ip[0] ^ (TP_STUN_COOKIE | transaction << 32), sum);
+	tp_put64_sum(
+		at + 36, peer->ip[1] ^ (transaction >> 32 | (uint64_t)transaction_rest << 32), sum);
+	tp_put32_sum(at + 44, data, sum);
 	return true;
 }

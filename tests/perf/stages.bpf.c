@@ -39,7 +39,7 @@ static TP_INLINE bool put_head(const struct tp_packet *pkt)
 #define STAGE(name, last)                                                                          \
 	SEC("xdp") int name(struct xdp_md *ctx)                                                    \
 	{                                                                                          \
-		struct tp_host host = {ctx};                                                       \
+		struct tp_host host = {.ctx = ctx};                                                \
 		struct tp_packet pkt = {.ingress = ctx->ingress_ifindex};                          \
                                                                                                    \
 		take_frame(ctx, &pkt);                                                             \

@@ -41,6 +41,14 @@ struct row {
 static const struct row rows[] = {
 	/* the message */
 	{"data before the address", TP_RELAYED, {V4, WITH("DX")}},
+	{"data before the address, odd", TP_RELAYED, {V4, WITH("DX"), .size = 3}},
+	{"data before the address, odd, IPv6", TP_RELAYED, {V6, WITH("DX"), .size = 161}},
+	{"data before the address, a fingerprint", TP_RELAYED, {V4, WITH("DXF")}},
+	{"data before the address, a fingerprint, odd, IPv6", TP_RELAYED, {V6, WITH("DXF"), .size = 5}},
+	{"data before the address, a wrong fingerprint", TP_MALFORMED, {V4, WITH("DXf")}},
+	{"data before the address, empty", TP_RELAYED, {V4, WITH("DX"), .size = EMPTY}},
+	{"data twice, no address", TP_INCOMPLETE, {V4, WITH("DD"), .size = 4}},
+	{"the address twice, no data", TP_INCOMPLETE, {V4, WITH("XX")}},
 	{"software, in front", TP_RELAYED, {V4, WITH("SXD")}},
 	{"software, between", TP_RELAYED, {V6, WITH("XSD"), .size = 3}},
 	{"software behind odd data", TP_RELAYED, {V4, WITH("XDS"), .size = 3}},
