@@ -7,11 +7,12 @@
  * turns, the bare bounce among them: printed is what a way costs on top of it, and how much more
  * than the ChannelData of its direction. Needs root.
  *
- *   waycost [--rounds N]
+ *   waycost [--rounds N] [--only PART-OF-A-NAME]
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <getopt.h>
 #include <linux/bpf.h>
 #include <linux/if_link.h>
 #include <net/if.h>
@@ -40,7 +41,7 @@ struct subject {
 	struct way way;
 	bool is_bounce;
 	const char *than; /* name of the one it is compared with */
-	unsigned fastest;
+	unsigned fastest; /* UINT32_MAX: not measured */
 };
 
 #define UP   "ChannelData to peer"
@@ -197,25 +198,55 @@ static unsigned cost_of(const char *name)
 	abort();
 }
 
+static void print_difference(const struct subject *s, const char *than)
+{
+	if (than && cost_of(than) != UINT32_MAX)
+		printf(" %+13d", (int)(s->fastest - cost_of(than)));
+	else
+		printf(" %13s", "");
+}
+
 static void print(void)
 {
-	printf("%-26s %8s %14s %8s\n", "nanoseconds a packet", "loop", "above bounce", "more");
+	printf("%-26s %8s %13s %13s\n", "nanoseconds a packet", "loop", "above bounce", "more");
 	for (size_t i = 0; i < SUBJECTS; i++) {
 		const struct subject *s = &subjects[i];
 
-		printf("%-26s %8u %14d", s->name, s->fastest,
-			(int)(s->fastest - cost_of("bounce")));
-		if (s->than)
-			printf(" %+8d", (int)(s->fastest - cost_of(s->than)));
+		if (s->fastest == UINT32_MAX)
+			continue;
+		printf("%-26s %8u", s->name, s->fastest);
+		print_difference(s, s->is_bounce ? NULL : "bounce");
+		print_difference(s, s->than);
 		printf("\n");
 	}
 }
 
+static void measure_all(int rounds, const char *only)
+{
+	for (size_t i = 0; i < SUBJECTS; i++)
+		subjects[i].fastest = UINT32_MAX;
+	for (int round = 0; round < rounds; round++)
+		for (size_t i = 0; i < SUBJECTS; i++)
+			if (strstr(subjects[i].name, only))
+				measure(&subjects[i]);
+}
+
 int main(int argc, char **argv)
 {
-	int rounds = argc > 2 && strcmp(argv[1], "--rounds") == 0 ? atoi(argv[2]) : 10;
+	static const struct option options[] = {{"rounds", required_argument, NULL, 'r'},
+		{"only", required_argument, NULL, 'o'}, {0}};
+	const char *only = "";
+	int rounds = 10;
 	cpu_set_t one;
 
+	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+		if (c == 'r')
+			rounds = atoi(optarg);
+		else if (c == 'o')
+			only = optarg;
+		else
+			return 2;
+	}
 	CPU_ZERO(&one);
 	CPU_SET(1 % (size_t)sysconf(_SC_NPROCESSORS_ONLN), &one);
 	must(sched_setaffinity(0, sizeof(one), &one) == 0, "core");
@@ -223,11 +254,7 @@ int main(int argc, char **argv)
 	world_create(&world, 2);
 	load();
 	attach("way0", ways->progs.sink);
-	for (size_t i = 0; i < SUBJECTS; i++)
-		subjects[i].fastest = UINT32_MAX;
-	for (int round = 0; round < rounds; round++)
-		for (size_t i = 0; i < SUBJECTS; i++)
-			measure(&subjects[i]);
+	measure_all(rounds, only);
 	print();
 	turnpike_bpf__destroy(turnpike);
 	ways_bpf__destroy(ways);
