@@ -17,6 +17,7 @@
 #include <rte_mempool.h>
 #include <rte_ring.h>
 #include <rte_spinlock.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 
 #define DPDK_TO_KERNEL_SIZE   4096 /* frames that wait for the exception thread, of all ports */
@@ -90,7 +91,8 @@ struct dpdk_worker {
 struct dpdk_exception {
 	pthread_t thread;
 	bool running;
-	int wake; /* eventfd: ends the thread's sleep; -1: none */
+	sem_t confined; /* it has given up what is its own to give up */
+	int wake;       /* eventfd: ends the thread's sleep; -1: none */
 	struct rte_ring
 		*to_kernel;       /* workers -> exception thread; the frame's port tells the TAP */
 	struct rte_mbuf *spare;   /* to be read into next */

@@ -131,6 +131,7 @@ static void *run(void *arg)
 	struct tp_backend *backend = arg;
 
 	dpdk_confine_thread();
+	sem_post(&backend->exception.confined);
 	/* Its own cache of the pool. Without one it is slower and works. */
 	if (rte_thread_register() != 0)
 		tp_debug("exception thread: %s", rte_strerror(rte_errno));
@@ -204,6 +205,7 @@ int dpdk_exception_start(
 	int err;
 
 	backend->exception.counters = memory->regions[TP_REGION_WORKERS];
+	sem_init(&backend->exception.confined, 0, 0);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	err = pthread_create(&backend->exception.thread, NULL, run, backend);
@@ -212,6 +214,9 @@ int dpdk_exception_start(
 		return dpdk_refuse(reason, -err, "exception thread: %s", strerror(err));
 	pthread_setname_np(backend->exception.thread, "exception");
 	backend->exception.running = true;
+	/* Whoever drops the program's privileges next takes away what that needs. */
+	while (sem_wait(&backend->exception.confined) != 0)
+		;
 	return 0;
 }
 
@@ -225,6 +230,7 @@ static void stop(struct dpdk_exception *exception)
 	if (write(exception->wake, &one, sizeof(one)) < 0)
 		tp_debug("exception thread: %s", strerror(errno));
 	pthread_join(exception->thread, NULL);
+	sem_destroy(&exception->confined);
 	exception->running = false;
 }
 
