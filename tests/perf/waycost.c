@@ -20,9 +20,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
+#include "maps.h"
 #include "tests/vectors/senders.h"
 #include "turnpike.skel.h"
 #include "ways.h"
@@ -92,40 +92,16 @@ static void make_network(void)
 	command("ip link set way0 up && ip link set way1 up");
 }
 
-static struct bpf_map *map_of(const char *name)
-{
-	struct bpf_map *map = bpf_object__find_map_by_name(turnpike->obj, name);
-	char section[64];
-
-	snprintf(section, sizeof(section), ".data.%s", name);
-	return map ? map : bpf_object__find_map_by_name(turnpike->obj, section);
-}
-
-static size_t region_size(const struct tp_region_shape *region)
-{
-	return ((size_t)region->element_size * region->count + 4095) & ~(size_t)4095;
-}
-
 /* The world's next hops lead out where the frames come in. */
-static void fill_maps(void)
+static void lead_back(void)
 {
+	struct tp_next_hop *hops = world.memory.regions[TP_REGION_NEXT_HOPS];
 	uint32_t own = if_nametoindex("way1");
 
-	for (int i = 0; i < TP_REGIONS; i++) {
-		const struct tp_region_shape *region = &world.memory.shape.regions[i];
-		void *memory = mmap(NULL, region_size(region), PROT_READ | PROT_WRITE, MAP_SHARED,
-			bpf_map__fd(map_of(region->name)), 0);
-
-		must(memory != MAP_FAILED, region->name);
-		memcpy(memory, world.memory.regions[i],
-			(size_t)region->element_size * region->count);
-		for (size_t j = 0; i == TP_REGION_NEXT_HOPS && j < region->count; j++) {
-			struct tp_next_hop *hop = (struct tp_next_hop *)memory + j;
-
-			hop->vlan = (tp_be16){0};
-			if (hop->ifindex)
-				hop->ifindex = own;
-		}
+	for (uint32_t i = 0; i < TP_NEXT_HOPS_MAX; i++) {
+		hops[i].vlan = (tp_be16){0};
+		if (hops[i].ifindex)
+			hops[i].ifindex = own;
 	}
 }
 
@@ -134,14 +110,11 @@ static void load(void)
 	turnpike = turnpike_bpf__open();
 	ways = ways_bpf__open_and_load();
 	must(turnpike && ways, "open");
-	for (int i = 0; i < TP_REGIONS; i++) {
-		const struct tp_region_shape *region = &world.memory.shape.regions[i];
-
-		must(bpf_map__set_max_entries(map_of(region->name), region->count) == 0, "size");
-	}
+	must(maps_size(turnpike->obj, &world.memory) == 0, "size");
 	turnpike->rodata->layout = tp_layout_hash();
 	must(turnpike_bpf__load(turnpike) == 0, "load");
-	fill_maps();
+	lead_back();
+	must(maps_fill(turnpike->obj, &world.memory) == 0, "fill");
 }
 
 static void attach(const char *interface, const struct bpf_program *program)
