@@ -28,12 +28,12 @@ async def main(server, user, password, count):
     for c in (a, b):
         # What is not relayed must not be tried.
         c._protocols = [p for p in c._protocols if p.local_candidate.type == "relay"]
-    await asyncio.wait_for(asyncio.gather(a.connect(), b.connect()), 10)
+    await asyncio.wait_for(asyncio.gather(a.connect(), b.connect()), 60)
     for here, there in ((a, b), (b, a)):
         for n in range(count):
             payload = b"%d " % n + b"x" * (n % 1000)
             await here.send(payload)
-            assert await asyncio.wait_for(there.recv(), 2) == payload, n
+            assert await asyncio.wait_for(there.recv(), 20) == payload, n
     await a.close()
     await b.close()
     print("exchanged", 2 * count)
@@ -46,7 +46,7 @@ asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))
        ("aioice", "alice", SERVER4), ("aioice", "alice", SERVER6),
        ("aioice", "\u30de\u30c8\u30ea\u30c3\u30af\u30b9", SERVER4))
 def test_relayed_candidates_only(lab, server, user, address):
-    done = run(*lab.client.command("timeout", "40", sys.executable, "-c", AGENTS, address, user,
+    done = run(*lab.client.command("timeout", "120", sys.executable, "-c", AGENTS, address, user,
                                    USERS[user], "300"), check=False)
     assert done.stdout.strip() == "exchanged 600", done.stderr[-3000:]
-    assert eventually(lambda: server.ctl("status").get("allocations", 0) == 0, 3)
+    assert eventually(lambda: server.ctl("status").get("allocations", 0) == 0)

@@ -24,14 +24,14 @@ def echo(lab):
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                 preexec_fn=die_with_parent)
                for a in (PEERS4[0], PEERS6[0])]
-    time.sleep(0.3)
+    assert eventually(lambda: lab.peer.run("ss", "-Hlun").stdout.count(f":{PEER_PORT} ") >= 2)
     yield
     for one in running:
         one.kill()
         one.wait()
 
 
-def uclient(lab, *arguments, server=SERVER4, user="alice", password=None, timeout=60):
+def uclient(lab, *arguments, server=SERVER4, user="alice", password=None, timeout=120):
     command = ["turnutils_uclient", "-u", user, "-w", password or USERS[user], *arguments, server]
     done = run(*lab.client.command("timeout", str(timeout), *command), check=False)
     return done.stdout + done.stderr
@@ -104,6 +104,6 @@ def test_wrong_password(lab, server, echo):
 
 def test_stun_client(lab, server):
     """turnutils_stunclient wants MAPPED-ADDRESS or XOR-MAPPED-ADDRESS, and finds one."""
-    done = run(*lab.client.command("timeout", "5", "turnutils_stunclient", "-p", str(PORT), SERVER4),
+    done = run(*lab.client.command("timeout", "30", "turnutils_stunclient", "-p", str(PORT), SERVER4),
                check=False)
     assert "198.51.100." in done.stdout + done.stderr

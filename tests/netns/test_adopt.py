@@ -18,16 +18,9 @@ pytestmark = pytest.mark.engines("xdp", "afxdp", "dpdk")
 class Indications(Oracle):
     """The same by Send and Data."""
 
-    def send(self):
-        start = time.monotonic()
-        while self.running:
-            due = int((time.monotonic() - start) * self.rate)
-            while self.sent < due:
-                payload = struct.pack("!I", self.sent)
-                self.c.send_to(self.p.address, payload)
-                self.p.send(payload, self.c.relay)
-                self.sent += 1
-            time.sleep(0.002)
+    def send_one(self, payload):
+        self.c.send_to(self.p.address, payload)
+        self.p.send(payload, self.c.relay)
 
     def collect(self):
         self.up.update(struct.unpack("!I", raw)[0] for raw, _ in drain(self.p.socket) if len(raw) == 4)
@@ -87,6 +80,7 @@ def test_nothing_is_lost(client, peer, server, oracle, address, peer_address):
     for _ in range(3):
         restart(server)
         time.sleep(0.7)
+    eventually(lambda: load.sent >= 5000, 30, 0.1)  # the machine may be busy
     sent, lost_up, lost_down = load.stop()
     print(f"{sent} packets each way, lost {lost_up} up and {lost_down} down")
     assert sent >= 5000 and (lost_up, lost_down) == (0, 0), (sent, lost_up, lost_down)
@@ -168,7 +162,7 @@ def test_it_still_ends(client, p, server):
     assert 1 <= a["channels"][0]["expires_s"] <= 12 and 1 <= a["permissions"][0]["expires_s"] <= 15
     assert eventually(lambda: shown(server)[0]["channels"] == [], 14)
     assert 11 < time.monotonic() - began < 14
-    assert eventually(lambda: shown(server)[0]["permissions"] == [], 5)
+    assert eventually(lambda: shown(server)[0]["permissions"] == [])
     c.send_on(0x4000, b"late")
     p.send(b"late", c.relay)
     assert p.take(0.3) is None and c.silent()

@@ -59,6 +59,7 @@ def test_killed_control_plane(bound, client, p, server):
         time.sleep(0.5)
         server.kill()
         time.sleep(1.5)
+        eventually(lambda: oracle.sent >= 4000, 30, 0.1)  # the machine may be busy
         sent, lost_up, lost_down = oracle.stop()
         assert sent >= 4000 and (lost_up, lost_down) == (0, 0), (sent, lost_up, lost_down)
         server.start()
@@ -87,7 +88,7 @@ def test_killed_data_plane(bound, a, p, server, lab):
         server.dataplane.launch()
         server.dataplane.wait_ready()
         before = server.fast_packets()
-        assert eventually(lambda: all(a > b for a, b in zip(server.fast_packets(), before)), 20), \
+        assert eventually(lambda: all(a > b for a, b in zip(server.fast_packets(), before)), 60), \
             server.dataplane.log()[-2000:]
         relayed_between += server.fast_packets()[0] - before[0]
     sent, lost_up, lost_down = oracle.stop()
@@ -126,17 +127,21 @@ def test_stopped_in_order(bound, client, p, server, lab):
 def test_either_may_start_first(server, client, p):
     assert server.halt() == 0 and server.dataplane.halt() == 0
     server.launch()
-    assert eventually(lambda: "waiting for turnpike-dataplane" in server.log(server.log_start), 5)
+    assert eventually(lambda: "waiting for turnpike-dataplane" in server.log(server.log_start), 30)
     server.dataplane.launch()
     server.wait_ready(beside=server.dataplane)
     relays_fast(server, client, p).close()
 
     assert server.halt() == 0 and server.dataplane.halt() == 0
     server.dataplane.launch()
+
+    def said():
+        return server.dataplane.log(server.dataplane.log_start)
+
+    waits = f"waiting for turnpiked at {server.directory}/dataplane.sock"
+    assert eventually(lambda: waits in said(), 30)
     time.sleep(1)
-    said = server.dataplane.log(server.dataplane.log_start)
-    assert said.count(f"waiting for turnpiked at {server.directory}/dataplane.sock") == 1
-    assert "ready" not in said
+    assert said().count(waits) == 1 and "ready" not in said()
     server.start()
     server.dataplane.wait_ready()
     relays_fast(server, client, p)
@@ -148,7 +153,7 @@ def test_stopped_while_it_waits(server, lab):
     server.halt()
     server.dataplane.halt()
     server.dataplane.launch()
-    assert eventually(lambda: "waiting for turnpiked" in server.dataplane.log(server.dataplane.log_start))
+    assert eventually(lambda: "waiting for turnpiked" in server.dataplane.log(server.dataplane.log_start), 30)
     assert server.dataplane.halt() == 0
     assert all(attached(lab.server, d) is None for d in DEVICES)
     server.start()
@@ -162,7 +167,7 @@ def test_tables_of_another_shape(server, client, p):
     bigger = {**server.config["dataplane"], "flows": 4 * server.config["dataplane"]["flows"]}
     server.write_config({**server.config, "dataplane": bigger})
     server.launch()
-    assert server.dataplane.process.wait(20) == 1
+    assert server.dataplane.process.wait(60) == 1
     assert "has to be started anew" in server.dataplane.log()
     server.dataplane.launch()
     server.wait_ready(beside=server.dataplane)
@@ -219,7 +224,7 @@ def test_foreign_program_is_not_replaced(server, lab, client, p, foreign):
     theirs = attached(lab.server, "to_peer")
     try:
         server.dataplane.launch()
-        assert server.dataplane.process.wait(20) == 1
+        assert server.dataplane.process.wait(60) == 1
         said = server.dataplane.log(server.dataplane.log_start)
         assert "afxdp cannot run: to_peer: another XDP program is attached there" in said
         assert attached(lab.server, "to_peer") == theirs and attached(lab.server, "to_client") is None
@@ -247,7 +252,7 @@ def test_program_is_removed(bound, p, server, lab):
     for link in json.loads(run("bpftool", "-j", "link", "show").stdout or "[]"):
         if link.get("prog_id") in ids:
             run("bpftool", "link", "detach", "id", str(link["id"]))
-    assert eventually(lambda: server.dataplane.log().count("go to the kernel now") == 2, 4)
+    assert eventually(lambda: server.dataplane.log().count("go to the kernel now") == 2)
     before = server.stats()["slow_path"]["packets"]
     assert exchange(bound, p, 100) == (0, 0)
     assert server.stats()["slow_path"]["packets"] >= before + 200
@@ -265,7 +270,7 @@ def test_link_goes_down_and_up(bound, p, server, lab):
         bound.send_on(0x4000, b"again")
         return p.take(0.1) == (b"again", bound.relay)
 
-    assert eventually(flows, 5)
+    assert eventually(flows, 30)
     server.warm(bound, 0x4000, p)
     assert exchange(bound, p, 100) == (0, 0)
 
@@ -283,8 +288,8 @@ def test_generic_mode(server, client, p):
 def test_pure_polling(server, client, p):
     relays_fast(server, client, p)
     before = server.stats()["workers"][0]["polls"]
-    time.sleep(0.5)
-    assert server.stats()["workers"][0]["polls"] > before + 10000
+    # One that sleeps a millisecond in between would need minutes.
+    assert eventually(lambda: server.stats()["workers"][0]["polls"] > before + 200000)
 
 
 @covers("DP-26-1")

@@ -55,21 +55,33 @@ def relay(lab, *options, **keywords):
     return json.loads(done.stdout)
 
 
+def relay_at_pace(lab, share, seconds, *options, **keywords):
+    """Each sender offers `share` of what it should, and not more. Less only one that had no processor when it ended."""
+    def keeps_pace(step):
+        due = step["rate"] * seconds
+        return all(share * due <= way["offered"] <= due + 1 for way in step["directions"].values())
+
+    for _ in range(4):
+        told = relay(lab, "--duration", str(seconds), *options, **keywords)
+        if all(map(keeps_pace, told["steps"])):
+            return told
+    raise AssertionError(told["steps"])
+
+
 @ENGINES
 @table("direction, allocations, size, family, backend",
        ("DP-26-1", "up", 1, 32, 4, "sockets"), ("DP-26-1", "down", 20, 1200, 4, "sockets"),
        ("DP-26-1", "both", 20, 172, 4, "gso"), ("DP-26-1", "both", 5, 173, 6, "sockets"))
 def test_relays(server, lab, direction, allocations, size, family, backend):
     """A low rate: nothing is lost, and every packet has a latency."""
-    told = relay(lab, "--direction", direction, "--allocations", str(allocations), "--size",
-                 str(size), "--rate", "500", "--duration", "0.5", "--backend", backend, family=family)
+    told = relay_at_pace(lab, 0.9, 0.5, "--direction", direction, "--allocations", str(allocations), "--size",
+                         str(size), "--rate", "500", "--backend", backend, family=family)
     assert (told["size"], told["allocations"], told["lost_allocations"]) == (size, allocations, 0)
     assert told["making"]["per_second"] > 10 and told["making"]["request_ns"]["50"] > 1000
     step, = told["steps"]
     assert (step["rate"], step["active"], step["interrupted"]) == (500, allocations, False)
     assert set(step["directions"]) == ({"up", "down"} if direction == "both" else {direction})
     for way in step["directions"].values():
-        assert 225 <= way["offered"] <= 251
         assert_whole(way)
     assert eventually(lambda: server.ctl("status")["allocations"] == 0)
 
@@ -90,11 +102,9 @@ def bare(lab):
 @table("direction, allocations, size, family", ("DP-26-1", "both", 50, 172, 4), ("DP-26-1", "both", 5, 1400, 6))
 def test_frames(bare, server, lab, direction, allocations, size, family):
     """The same without a socket for each client."""
-    told = relay(lab, "--backend", "afxdp", "--locals", "3", "--peers", "2", "--direction", direction,
-                 "--allocations", str(allocations), "--size", str(size), "--rate", "1000", "--duration", "1",
-                 family=family)
+    told = relay_at_pace(lab, 0.95, 1, "--backend", "afxdp", "--locals", "3", "--peers", "2", "--direction", direction,
+                         "--allocations", str(allocations), "--size", str(size), "--rate", "1000", family=family)
     for way in told["steps"][0]["directions"].values():
-        assert 950 <= way["offered"] <= 1001
         assert_whole(way)
     assert eventually(lambda: server.ctl("status")["allocations"] == 0)
 
@@ -111,7 +121,7 @@ def assert_whole(way):
     assert way["relayed"] == way["offered"] and way["lost"] == 0
     assert way["duplicated"] == way["reordered"] == way["too_late"] == way["foreign"] == way["unread"] == 0
     latency = way["latency_ns"]
-    assert 0 < latency["50"] <= latency["99"] <= latency["100"] < 10**9
+    assert 0 < latency["50"] <= latency["99"] <= latency["100"] < PATIENCE * 10**9
 
 
 @pytest.mark.engines("xdp")
@@ -122,22 +132,21 @@ def test_as_fast_as_it_can(server, lab, backend):
     assert step["rate"] == "max"
     way = step["directions"]["up"]
     assert way["offered"] > 2000 and way["offered"] == way["relayed"] + way["lost"]
-    assert 0.45 < way["seconds"] < 1
+    assert 0.45 < way["seconds"] < PATIENCE
 
 
 @ENGINES
 @covers("DP-26-1")
 def test_steps(server, lab, tmp_path):
     """Several rates with several numbers of allocations; from several addresses to several peers; a page of it."""
-    steps = relay(lab, "--rate", "200,400", "--active", "3,40", "--allocations", "40", "--locals", "3",
-                  "--peers", "2", "--order", "random", "--duration", "0.5", "--direction", "both",
-                  "--pid", str(server.process.pid), "--html", str(tmp_path / "page"))["steps"]
+    steps = relay_at_pace(lab, 0.9, 0.5, "--rate", "200,400", "--active", "3,40", "--allocations", "40", "--locals", "3",
+                          "--peers", "2", "--order", "random", "--direction", "both",
+                          "--pid", str(server.process.pid), "--html", str(tmp_path / "page"))["steps"]
     check_page((tmp_path / "page").read_text(), steps)
     assert [(step["active"], step["rate"]) for step in steps] == [(3, 200), (3, 400), (40, 200), (40, 400)]
     for step in steps:
         assert step["cpu_ns_per_packet"] > 0 or server.engine == "xdp"
         for way in step["directions"].values():
-            assert abs(2 * way["offered"] - step["rate"]) < step["rate"] / 10
             assert_whole(way)
 
 
@@ -171,11 +180,11 @@ def test_calls(server, lab):
 
 @contextlib.contextmanager
 def rate_limit(namespace, rate):
-    """Of long datagrams that arrive there, only so many a second."""
+    """Of long datagrams that arrive there, only so many a second, and 40 at once: senders are not always punctual."""
     namespace.run("nft", "-f", "-", input=f"""table inet bench {{
         chain input {{
             type filter hook input priority 0
-            udp length > 900 limit rate over {rate}/second burst 5 packets drop
+            udp length > 900 limit rate over {rate}/second burst 40 packets drop
         }}
     }}""")
     try:
@@ -187,18 +196,18 @@ def rate_limit(namespace, rate):
 @pytest.mark.engines("socket")
 @covers("DP-26-1")
 def test_search(server, lab):
-    options = ("--size", "1000", "--duration", "0.5", "--max-loss", "5", "--search")
+    options = ("--size", "1000", "--duration", "1", "--max-loss", "5", "--search")
     with rate_limit(lab.peer, 300):
         told = relay(lab, *options, "250-450")
         low = bench(lab, "relay", *options, "900-1000", json_wanted=False)
-    assert 280 <= told["highest_rate"] <= 340, told["highest_rate"]
+    assert 300 <= told["highest_rate"] <= 365, told["highest_rate"]  # 340 in the first second
     assert [step["rate"] for step in told["steps"][:3]] == [250, 450, 350]
     assert low.returncode == 1 and "at 900/s already more than 5 % is lost" in low.stdout
 
 
 @ENGINES
-@pytest.mark.config(limits={"lifetime_default": "3 s", "lifetime_max": "3 s", "permission_lifetime": "2 s",
-                            "channel_lifetime": "2 s"})
+@pytest.mark.config(limits={"lifetime_default": "3 s", "lifetime_max": "3 s", "permission_lifetime": "3 s",
+                            "channel_lifetime": "3 s"})
 @covers("DP-26-1")
 def test_renewed(server, lab):
     """What would have ended goes on."""
@@ -215,7 +224,8 @@ def test_ends_early(server, lab, number):
     running = start(lab, "relay", "--duration", "1000", "--allocations", "10", "--direction", "both",
                     "--progress", "0.2")
     assert "allocations: " in running.stderr.readline()
-    time.sleep(0.5)
+    while int(re.search(r"offered (\d+)|$", running.stderr.readline())[1] or 0) < 700:
+        assert running.poll() is None
     running.send_signal(number)
     done = end(running)
     assert done.returncode == 0, done.stderr
@@ -228,26 +238,27 @@ def test_ends_early(server, lab, number):
 
 
 @pytest.mark.engines("socket")
+@pytest.mark.config(limits={"allocations_per_user": 12000})
 @covers("DP-26-1")
 def test_ends_while_making(lab, server):
     """Nothing is left, not even what the server has made and not told yet."""
-    running = start(lab, "allocate", "--allocations", "4000", "--window", "1")
+    running = start(lab, "allocate", "--allocations", "12000", "--window", "1")
     assert eventually(lambda: server.ctl("status")["allocations"] > 10)
     running.send_signal(signal.SIGTERM)
     done = end(running)
     assert done.returncode == 1 and not done.stdout
-    assert re.search(r"interrupted when \d+ of 4000 allocations were made", done.stderr)
+    assert re.search(r"interrupted when \d+ of 12000 allocations were made", done.stderr)
     assert server.ctl("status")["allocations"] == 0
 
 
 @pytest.mark.engines("socket")
-@pytest.mark.config(limits={"lifetime_default": "2 s", "lifetime_max": "2 s"})
+@pytest.mark.config(limits={"lifetime_default": "3 s", "lifetime_max": "3 s"})
 @table("command, code", ("DP-26-1", "allocate", 1), ("DP-26-1", "relay", 0))
 def test_kept(lab, server, command, code):
     """Beyond their time, until it is told to stop; one that the server deleted is said."""
     running = start(lab, command, "--allocations", "10", "--keep", "--renew", "1", "--duration", "0.1")
     assert json.loads(running.stdout.readline())["allocations"] == 10
-    time.sleep(3)
+    time.sleep(4)
     kept = server.ctl("allocations", "list")["allocations"]
     assert len(kept) == 10
     server.ctl("allocations", "delete", str(kept[0]["id"]))

@@ -41,7 +41,7 @@ def failures(tmp_path_factory):
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report}",
          *sorted({f"{here}/{test}" for _, test, _ in KNOWN})],
         env={**os.environ, "TURNPIKE_SERVER": "coturn"}, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, timeout=120, cwd=here, check=False)
+        stderr=subprocess.DEVNULL, timeout=600, cwd=here, check=False)
     cases = xml.etree.ElementTree.parse(report).iter("testcase")
     return [case.get("name") for case in cases if case.find("failure") is not None]
 

@@ -51,7 +51,7 @@ def wire_net_tap(lab):
 
 
 def ping(lab, address, count=3):
-    return lab.client.run("ping", "-q", f"-c{count}", "-i0.1", "-W2", address, check=False).returncode == 0
+    return lab.client.run("ping", "-q", f"-c{count}", "-i0.1", "-W5", address, check=False).returncode == 0
 
 
 def link_of(lab, device):
@@ -169,10 +169,10 @@ def test_kernel_speaks_tcp(lab, server):
     data = os.urandom(2 << 20)
     got = bytearray()
     with lab.client.socket(socket.AF_INET, socket.SOCK_STREAM) as s:
-        s.settimeout(20)
+        s.settimeout(60)
         s.connect(listener.getsockname())
         served = listener.accept()[0]
-        served.settimeout(20)
+        served.settimeout(60)
         sender = threading.Thread(target=served.sendall, args=(data,))
         sender.start()
         while len(got) < len(data):
@@ -187,7 +187,7 @@ def test_kernel_speaks_tcp(lab, server):
 def test_icmp_of_every_size(lab, server):
     """Larger than the port's MTU: in fragments, both ways."""
     for size in (0, 1, 56, 1472, 1473, 4000):
-        done = lab.client.run("ping", "-q", "-c2", "-i0.1", "-W2", f"-s{size}", SERVER4, check=False)
+        done = lab.client.run("ping", "-q", "-c2", "-i0.1", "-W5", f"-s{size}", SERVER4, check=False)
         assert done.returncode == 0, (size, done.stdout)
 
 
@@ -202,13 +202,14 @@ def test_link_state_follows(lab, server):
     assert ping(lab, SERVER4) and has_carrier()
     try:
         lab.server.batch("link set net0 down")
-        assert eventually(lambda: not has_carrier(), 5)
-        assert "port 0 (tp0): link is down" in server.dataplane.log()
+        assert eventually(lambda: not has_carrier())
+        # Said once it is done.
+        assert eventually(lambda: "port 0 (tp0): link is down" in server.dataplane.log())
         assert "LOWER_UP" in link_of(lab, "tp1")["flags"]
     finally:
         lab.server.batch("link set net0 up")
-    assert eventually(has_carrier, 5)
-    assert eventually(lambda: ping(lab, SERVER4) and ping(lab, SERVER6), 10)
+    assert eventually(has_carrier)
+    assert eventually(lambda: ping(lab, SERVER4) and ping(lab, SERVER6), 30)
 
 
 def by_vhost_net(made):
@@ -265,7 +266,7 @@ def test_killed_data_plane(bound, client, p, server, lab):
         server.dataplane.launch()
         server.dataplane.wait_ready()
         before = server.fast_packets()
-        assert eventually(lambda: all(now > b for now, b in zip(server.fast_packets(), before)), 10), \
+        assert eventually(lambda: all(now > b for now, b in zip(server.fast_packets(), before)), 60), \
             (n, server.dataplane.log()[-2000:])
     oracle.stop()
     assert exchange(bound, p, 200) == (0, 0)
@@ -284,6 +285,7 @@ def test_killed_control_plane(bound, client, p, server):
     time.sleep(0.3)
     server.kill()
     time.sleep(1)
+    eventually(lambda: oracle.sent > 1000, 30, 0.1)  # the machine may be busy
     sent, lost_up, lost_down = oracle.stop()
     assert sent > 1000 and (lost_up, lost_down) == (0, 0)
     server.start()
@@ -301,7 +303,7 @@ def refused(server, change):
     server.write_config({**server.config, "dataplane": {**server.config["dataplane"], "dpdk": made}})
     server.dataplane.launch()
     try:
-        assert server.dataplane.process.wait(20) == 1
+        assert server.dataplane.process.wait(60) == 1
     finally:
         server.write_config()
     said = server.dataplane.log(server.dataplane.log_start)
@@ -352,7 +354,7 @@ def test_leaves_nothing_for_others(server):
     """No files, no sockets by which another process could take part."""
     pid = server.dataplane.process.pid
     # Another one that is just starting has it for a moment.
-    assert eventually(lambda: not os.path.exists("/var/run/dpdk/turnpike"), 10)
+    assert eventually(lambda: not os.path.exists("/var/run/dpdk/turnpike"), 30)
     with open(f"/proc/{pid}/maps") as f:
         files = {line.split()[5] for line in f if len(line.split()) > 5}
     files |= {os.readlink(f) for f in glob.glob(f"/proc/{pid}/fd/*")}

@@ -29,9 +29,9 @@ def test_socket_is_private(server):
 def test_turnpiked_is_stopped_while_it_waits(server, number):
     assert server.halt() == 0 and server.dataplane.halt() == 0
     server.launch()
-    assert eventually(lambda: "waiting for turnpike-dataplane" in server.log(server.log_start), 10)
+    assert eventually(lambda: "waiting for turnpike-dataplane" in server.log(server.log_start), 30)
     server.signal(number)
-    assert server.process.wait(10) == 0
+    assert server.process.wait(30) == 0
     assert "stopped while waiting" in server.log(server.log_start)
     server.start()
 
@@ -44,16 +44,17 @@ def descriptors(daemon):
 @covers("DP-19-2")
 def test_nothing_stays_open(server):
     """Each of the two comes back five times; the other has as many descriptors as before."""
+    server.hear()
     before = descriptors(server), descriptors(server.dataplane)
     for _ in range(5):
         server.kill()
         server.start()
-    assert eventually(lambda: (descriptors(server), descriptors(server.dataplane)) == before, 5)
+    assert eventually(lambda: (descriptors(server), descriptors(server.dataplane)) == before)
     for _ in range(5):
         server.dataplane.kill()
         server.dataplane.launch()
         server.dataplane.wait_ready()
-    assert eventually(lambda: (descriptors(server), descriptors(server.dataplane)) == before, 5)
+    assert eventually(lambda: (descriptors(server), descriptors(server.dataplane)) == before)
     assert server.audit()["differences"] == 0
 
 
@@ -66,11 +67,11 @@ def test_lost_data_plane_is_seen(server):
     def attached_now():
         return [i["attached"] for i in server.ctl("status")["interfaces"]]
 
-    assert eventually(lambda: attached_now() == [False, False], 5)
-    assert eventually(lambda: "turnpike-dataplane is gone" in server.log(), 5)
+    assert eventually(lambda: attached_now() == [False, False])
+    assert eventually(lambda: "turnpike-dataplane is gone" in server.log())
     time.sleep(2)
     assert server.log().count("turnpike-dataplane is gone") == 1
     server.dataplane.launch()
     server.dataplane.wait_ready()
-    assert attached_now() == [True, True]
-    assert "turnpike-dataplane is back" in server.log()
+    assert eventually(lambda: attached_now() == [True, True])
+    assert eventually(lambda: "turnpike-dataplane is back" in server.log())

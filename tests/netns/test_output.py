@@ -50,17 +50,17 @@ def counts(server, **want):
     assert grown == want
 
 
-def forget_neighbours(lab):
+def forget_neighbours(server, lab):
     """Whoever is spoken to next has to be looked for."""
     for device in (lab.to_client, lab.to_peer):
         lab.server.run("ip", "neigh", "flush", "dev", device)
-    time.sleep(0.2)  # turnpiked hears of it
+    server.hear()
 
 
-def with_stranger(c, peer, lab, address, number=0x4001):
+def with_stranger(c, peer, server, lab, address, number=0x4001):
     """A peer to whom nobody has spoken yet, with a channel."""
     q = peer(address)
-    forget_neighbours(lab)
+    forget_neighbours(server, lab)
     c.bind(number, q.address)
     return q
 
@@ -71,7 +71,7 @@ def test_unknown_neighbour(client, peer, server, lab, address, stranger):
     """The kernel looks for it; nothing is lost, in order, by either method."""
     c = client(address)
     c.alloc(attribute(RAF, V6 if ":" in stranger else V4))
-    q = with_stranger(c, peer, lab, stranger)
+    q = with_stranger(c, peer, server, lab, stranger)
     with counts(server, outputs=40, no_next_hop=40, up=40):
         with without(server, "stopped"):
             for n in range(20):
@@ -88,7 +88,7 @@ def test_unknown_neighbour(client, peer, server, lab, address, stranger):
 def test_unknown_neighbour_without_turnpiked(client, peer, server, lab):
     c = client()
     c.alloc()
-    q = with_stranger(c, peer, lab, PEERS4[7])
+    q = with_stranger(c, peer, server, lab, PEERS4[7])
     with without(server, "killed"):
         for n in range(20):
             c.send_on(0x4001, b"%d" % n)
@@ -116,7 +116,7 @@ def test_small_link(pair, server, lab, which):
     data = [os.urandom(1400) for _ in range(4)]
     try:
         set_mtu(lab.server, lab.to_peer, 1280)
-        time.sleep(0.2)
+        server.hear()
         one.at_peer.frames()
         with counts(server, outputs=4, too_big=4, up=4), without(server, "stopped"):
             for n, payload in enumerate(data):
@@ -132,6 +132,7 @@ def test_small_link(pair, server, lab, which):
             assert len({f.identification for f in frames}) == 4
     finally:
         set_mtu(lab.server, lab.to_peer, 1500)
+        server.hear()
 
 
 @covers("TURN-14-1", "TURN-14-8")
@@ -141,7 +142,7 @@ def test_dont_fragment(pair, server, lab):
     small, large = os.urandom(1200), os.urandom(1300)
     try:
         set_mtu(lab.server, lab.to_peer, 1280)
-        time.sleep(0.2)
+        server.hear()
         with counts(server, outputs=1, too_big=1, up=2, not_sent=1), without(server, "stopped"):
             one.c.send_to(one.p.address, large, attribute(DONT_FRAGMENT))
             one.c.send_to(one.p.address, small, attribute(DONT_FRAGMENT))
@@ -149,13 +150,14 @@ def test_dont_fragment(pair, server, lab):
             assert not one.p.take(0.1)
     finally:
         set_mtu(lab.server, lab.to_peer, 1500)
+        server.hear()
 
 
 @covers("TURN-14-1")
 def test_dont_fragment_to_an_unknown_neighbour(client, peer, server, lab):
     c = client()
     c.alloc()
-    q = with_stranger(c, peer, lab, PEERS4[8])
+    q = with_stranger(c, peer, server, lab, PEERS4[8])
     with Tap(lab.peer) as tap, without(server, "stopped"):
         c.send_on(0x4001, b"may be cut")
         c.send_to(q.address, b"whole", attribute(DONT_FRAGMENT))

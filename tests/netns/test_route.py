@@ -45,12 +45,12 @@ link add w0 netns {US} type veth peer name w1 netns {IT}
 
 
 def ip(command):
-    subprocess.run(["ip"] + command.split(), check=True, timeout=10)
+    subprocess.run(["ip"] + command.split(), check=True, timeout=60)
 
 
 def remove():
     for name in US, IT:
-        subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL, timeout=10)
+        subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL, timeout=60)
 
 
 class Probe:
@@ -80,7 +80,7 @@ class Probe:
             self.says[key] = text
         return True
 
-    def wait(self, key, *parts, seconds=3.0):
+    def wait(self, key, *parts, seconds=15.0):
         """Until the line of `key` holds all the parts."""
         until = time.monotonic() + seconds
         while not (key in self.says and all(p in self.says[key] for p in parts)):
@@ -99,7 +99,7 @@ class Probe:
     def close(self):
         self.process.stdin.close()
         try:
-            assert self.process.wait(timeout=5) == 0
+            assert self.process.wait(timeout=30) == 0
         finally:
             self.process.kill()
             self.process.wait()
@@ -162,7 +162,7 @@ def test_gateway_changes(probe, flag, local, far, gateway, other):
     neighbour(other, "02:00:00:00:00:03")
     p = probe((local, far))
     p.wait(far, "02:00:00:00:00:02")
-    before = p.hop(far)
+    before, left = p.hop(far), time.monotonic()
     ip(f"-n {US} {flag} route replace default via {other}")
     p.wait(far, "02:00:00:00:00:03")
     second = p.hop(far)
@@ -170,7 +170,8 @@ def test_gateway_changes(probe, flag, local, far, gateway, other):
     neighbour(third, "02:00:00:00:00:04")
     ip(f"-n {US} {flag} route replace default via {third}")
     p.wait(far, "02:00:00:00:00:04")
-    assert p.hop(far) not in (before, second), "a number that has just been left rests"
+    rests = {before, second} if time.monotonic() < left + 1 else {second}
+    assert p.hop(far) not in rests, "a number that has just been left rests"
     time.sleep(1.1)
     ip(f"-n {US} {flag} route replace default via {other}")
     p.wait(far, "02:00:00:00:00:03")
@@ -224,7 +225,7 @@ def test_more_specific_and_forbidding_routes(probe, flag, local, far, gateway, o
 def test_interface_goes_down_and_comes_back(probe):
     """IPv4 only, whose routes go with the link without a word."""
     subprocess.run(["nsenter", f"--net=/run/netns/{US}", "sh", "-c",
-                    "echo 1 > /proc/sys/net/ipv6/conf/v0/disable_ipv6"], check=True, timeout=10)
+                    "echo 1 > /proc/sys/net/ipv6/conf/v0/disable_ipv6"], check=True, timeout=60)
     neighbour("10.7.0.2", "02:00:00:00:00:02")
     p = probe(("10.7.0.1", FAR4), ("10.7.0.1", "10.7.0.2"))
     p.wait(FAR4, "02:00:00:00:00:02")
@@ -307,24 +308,25 @@ def test_kernel_resolves(probe):
     p.settle()
     for far in FAR4, FAR6:
         subprocess.run(["nsenter", f"--net=/run/netns/{US}", "ping", "-c1", "-W0.2", far],
-                       stdout=subprocess.DEVNULL, timeout=10)
+                       stdout=subprocess.DEVNULL, timeout=60)
         p.wait(far, "02:00:00:00:00:02 02:00:00:00:00:01")
 
 
 def test_locals(probe):
     p = probe(("10.7.0.1", FAR4))
+    p.wait("locals", "")
     for entry in ("10.7.0.1/32", "10.7.0.0/24c", "10.7.0.255/32", "10.7.0.2/32", "127.0.0.0/8c",
                   "fd07::1/128", "fd07::/64c", "fd07::2/128", "10.8.0.1/32"):
         assert entry in p.says["locals"].split(), entry
     ip(f"-n {US} addr add 10.99.0.1/16 dev w0")
     for entry in " 10.99.0.1/32", " 10.99.0.0/16c", " 10.99.255.255/32":
-        p.wait("locals", entry, seconds=1)
+        p.wait("locals", entry)
     ip(f"-n {US} route add 192.0.2.0/24 via 10.8.0.9")
-    p.wait("locals", " 10.8.0.9/32", seconds=1)
+    p.wait("locals", " 10.8.0.9/32")
     ip(f"-n {US} route add 192.0.3.0/24 nexthop via 10.8.0.21 nexthop via 10.8.0.22")
-    p.wait("locals", " 10.8.0.21/32", " 10.8.0.22/32", seconds=1)
+    p.wait("locals", " 10.8.0.21/32", " 10.8.0.22/32")
     ip(f"-n {US} addr del 10.99.0.1/16 dev w0")
-    until = time.monotonic() + 1
+    until = time.monotonic() + 15
     while "10.99." in p.says["locals"]:
         assert p.read(until), p.says["locals"]
 
@@ -344,8 +346,8 @@ def test_lost_notifications(probe):
         ip(f"-n {US} addr add 10.99.0.1/16 dev w0")
     finally:
         p.process.send_signal(18)  # SIGCONT
-    p.wait(FAR4, "02:00:00:00:00:44", seconds=10)
-    p.wait("locals", " 10.99.0.1/32", seconds=10)
+    p.wait(FAR4, "02:00:00:00:00:44", seconds=60)
+    p.wait("locals", " 10.99.0.1/32", seconds=60)
 
 
 def test_more_neighbours_than_numbers(probe):

@@ -111,8 +111,7 @@ def test_unknown_attributes(c, kinds, length):
 def test_many_unknown_attributes(c, count):
     """More attributes than an honest client sends may be dropped; a 420 must stay small."""
     raw = build(BINDING, attributes=[attribute(0x0030 + n) for n in range(count)])
-    c.send(raw)
-    answer = c.answer_to(raw, 0.2)
+    answer = c.answer_if_any(raw)
     if answer is not None or count <= 60:
         m = check_answer(answer, raw)
         assert m.code == 420 and len(answer) <= len(raw)

@@ -25,8 +25,7 @@ def test_fingerprint_of_answers(client):
 def test_fingerprint_is_last(a):
     """What stands behind it is never acted on."""
     raw = fingerprint(a.signed(REFRESH, [lifetime(700)]))
-    a.send(append(raw, lifetime(0)))
-    a.answer_to(raw, 0.1)
+    a.answer_if_any(append(raw, lifetime(0)))
     assert a.silent()
     assert a.refresh(800).lifetime == 800
 
@@ -67,8 +66,7 @@ def test_both_integrities(client):
 def test_truncated_sha256(client, size):
     c = sha256_client(client)
     raw = integrity(build(REFRESH, REQUEST, [lifetime(0), *c.credentials()]), c.key, "sha256", size)
-    c.send(raw)
-    answer = c.answer_to(raw, 0.3)
+    answer = c.answer_if_any(raw)
     assert answer is None or check_answer(answer, raw).code in (400, 401)
     assert c.refresh().code == 0
 
@@ -76,8 +74,7 @@ def test_truncated_sha256(client, size):
 @table("size", ("STUN-14.5-2", 0), ("STUN-14.5-2", 16), ("STUN-14.5-2", 32))
 def test_length_of_integrity(a, size):
     raw = integrity(build(REFRESH, REQUEST, [lifetime(0), *a.credentials()]), a.key, "sha1", size)
-    a.send(raw)
-    answer = a.answer_to(raw, 0.3)
+    answer = a.answer_if_any(raw)
     assert answer is None or check_answer(answer, raw).code in (400, 401)
     assert a.refresh().code == 0
 
@@ -131,8 +128,7 @@ def test_sha256_is_offered_first(c):
 def test_usernames(client, user, code):
     c = client(user=user)
     raw = c.signed(ALLOCATE, [attribute(RT, UDP)])
-    c.send(raw)
-    answer = c.answer_to(raw, 0.3)
+    answer = c.answer_if_any(raw)
     if answer is None:
         assert None in code
     else:

@@ -73,8 +73,7 @@ def test_one_flipped_bit(a):
     for at in (20, 27, 30, len(good) - 1, len(good) - 20):
         raw = bytearray(good)
         raw[at] ^= 1
-        a.send(bytes(raw))
-        answer = a.answer_to(raw, 0.3)
+        answer = a.answer_if_any(bytes(raw))
         assert answer is None or check_answer(answer, bytes(raw)).code in (400, 401), at
     assert a.refresh().code == 0
 

@@ -5,7 +5,7 @@ from rows import covers, table
 from turn import *
 
 
-def take_icmp(c, timeout=1):
+def take_icmp(c, timeout=PATIENCE):
     """((address, port), type, code, data) of the next indication, or None."""
     raw = c.take(timeout)
     if raw is None:
@@ -64,7 +64,7 @@ def test_channel_survives(client, peer):
     assert take_icmp(c) == (closed, 3, 3, 0)
     p = peer(*closed)
     c.send_on(0x4000, b"now")
-    assert eventually(lambda: p.take(0.1)) == (b"now", c.relay)
+    assert p.take() == (b"now", c.relay)
     p.send(b"here", c.relay)
     assert c.take_channel() == (0x4000, b"here")
 
@@ -151,7 +151,8 @@ def test_forged_flood(a, p, lab, server):
         for n in range(600):
             code, mtu = ((3, 0), (4, 68), (1, 0))[n % 3]
             tap.send(icmp4(PEERS4[7], RELAY4, 3, code, inner(a.relay, p.address), mtu))
-    assert p.silent()
+            if n % UNDER_WAY == UNDER_WAY - 1:
+                assert p.silent()
     hints = len(drain(a.socket))
     assert hints < 600
     with Tap(lab.peer) as wire:
@@ -161,7 +162,9 @@ def test_forged_flood(a, p, lab, server):
             assert wire.wait(lambda f: f.payload == payload), "cut into fragments"
             assert p.take() == (payload, a.relay)
     p.send(payload, a.relay)
-    assert a.take_channel() == (0x4000, payload)
+    while (raw := a.take()) and raw[0] < 0x40:  # a hint that was late
+        check_data_indication(raw)
+    assert raw == channel_data(0x4000, payload)
     assert a.refresh().code == 0
 
 

@@ -149,7 +149,8 @@ def test_garbage_does_not_flood_the_log(c, server):
     before = len(server.log())
     for n in range(3000):
         c.send(b"GET / HTTP/1.1\r\n\r\n" if n % 2 else b"\0" * (n % 40))
-    assert c.silent()
+        if n % UNDER_WAY == UNDER_WAY - 1:
+            assert c.silent()
     assert len(server.log()) - before < 20000
 
 

@@ -96,13 +96,14 @@ def test_peer_changes_its_address_on_the_link(pair_of, lab, p, server):
             a.send_on(0x4000, b"found")
             return p.take(0.1) == (b"found", a.relay)
 
-        assert eventually(arrives, 3)
+        assert eventually(arrives)
         for n in range(20):
             a.send_on(0x4000, b"%d" % n)
             assert p.take() == (b"%d" % n, a.relay)
     finally:
         lab.peer.batch(f"link set veth address {MACS['peer']}")
         lab.server.run("ip", "neigh", "flush", "dev", lab.to_peer)
+        server.hear()
 
 
 @pytest.fixture
@@ -125,10 +126,11 @@ def test_peer_behind_a_router(a, peer, server):
 
 
 @covers("DP-26-6")
-def test_unresolved_neighbour(a, lab, p):
+def test_unresolved_neighbour(a, lab, p, server):
     """Without a hardware address yet: the kernel asks for it, nothing is lost for good."""
     a.bind(0x4000, p.address)
     lab.server.run("ip", "neigh", "flush", "dev", lab.to_peer)
+    server.hear()
     for n in range(5):
         a.send_on(0x4000, b"%d" % n)
     assert [p.take()[0] for _ in range(5)] == [b"%d" % n for n in range(5)]

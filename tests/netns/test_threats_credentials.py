@@ -10,16 +10,21 @@ def test_unknown_user_and_wrong_password_look_the_same(client):
     """Byte for byte, nonce and transaction aside; and in time, as far as it can be seen here."""
     known, unknown = client(password="wrong"), client(user="nobody", password="wrong")
     answers, times = [], ([], [])
-    for n in range(400):
-        c = (known, unknown)[n % 2]
-        raw = c.signed(ALLOCATE, [attribute(RT, UDP)])
-        start = time.perf_counter()
-        m = c.ask(raw)
-        times[n % 2].append(time.perf_counter() - start)
-        answers.append((m.code, m.types(), m.get(ERROR_CODE), m.get(REALM_), len(m.get(NONCE))))
+
+    def look_the_same():
+        """The quick half tells what the server does; how slow the others are, who else has the processors."""
+        for n in range(400):
+            c = (known, unknown)[n % 2]
+            raw = c.signed(ALLOCATE, [attribute(RT, UDP)])
+            start = time.perf_counter()
+            m = c.ask(raw)
+            times[n % 2].append(time.perf_counter() - start)
+            answers.append((m.code, m.types(), m.get(ERROR_CODE), m.get(REALM_), len(m.get(NONCE))))
+        quick = [sorted(t)[len(t) // 4] for t in times]
+        return max(quick) < 1.5 * min(quick)
+
+    assert eventually(look_the_same)
     assert len({repr(a) for a in answers}) == 1
-    medians = [sorted(t)[len(t) // 2] for t in times]
-    assert max(medians) < 1.5 * min(medians)
 
 
 @table("secret, code", ("N15", "", 2), ("N15", "s3cret-one", 0), ("N15", "sixteen-bytes-ok", 0))

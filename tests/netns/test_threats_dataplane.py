@@ -44,10 +44,11 @@ def test_pins_are_private(server):
 
 @pytest.mark.engines("xdp", "afxdp")
 @covers("D20")
-def test_program_is_not_multi_buffer(server):
-    programs = [p for p in json.loads(run("bpftool", "-j", "prog", "show").stdout)
-                if p["type"] == "xdp"]
-    assert programs and not any(p.get("xdp_has_frags") for p in programs)
+def test_program_is_not_multi_buffer(server, lab):
+    for device in ("to_client", "to_peer"):
+        shown = run("bpftool", "-j", "prog", "show", "id", str(attached(lab.server, device)))
+        program = json.loads(shown.stdout)
+        assert program["type"] == "xdp" and not program.get("xdp_has_frags")
 
 
 def flood(tap, packets, source, destination):
@@ -149,16 +150,17 @@ def test_flood_of_malformed_frames(bound, p, lab, server):
     dice = random.Random(23)
     seeds = [ethernet(data_packet(bound), "client", "to_client")]
     with Tap(lab.client) as tap:
-        for _ in range(5000):
+        for n in range(5000):
             frame = bytearray(dice.choice(seeds))
             for _ in range(dice.randint(1, 4)):
                 frame[dice.randrange(12, len(frame))] = dice.randrange(256)
             tap.send(bytes(frame[:dice.randint(15, len(frame))]))
-    bound.binding()
+            if n % UNDER_WAY == UNDER_WAY - 1:
+                bound.binding()
     drain(p.socket)
     bound.inbox.clear()
     bound.send_on(0x4000, b"alive")
-    assert eventually(lambda: p.take(0.2)) == (b"alive", bound.relay)
+    assert eventually(lambda: (b"alive", bound.relay) in [p.take(0.2)])
 
 
 @covers("D26")

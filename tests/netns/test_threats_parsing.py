@@ -19,15 +19,15 @@ def test_no_byte_is_left_over(client, p):
 
 
 @covers("F12")
-def test_five_hundred_attributes(c):
+def test_five_hundred_attributes(c, server):
+    """They cost the server hardly anything: of its time, since the machine may have other things to do."""
     raw = build(BINDING, attributes=attribute(0x8FFF) * 500)
-    start = time.perf_counter()
-    for _ in range(300):
+    before = server.cpu_s()
+    for n in range(300):
         c.send(raw)
-    raw = build(BINDING)
-    c.send(raw)
-    assert c.answer_to(raw) is not None
-    assert time.perf_counter() - start < 0.3
+        if n % UNDER_WAY == UNDER_WAY - 1:
+            c.binding()
+    assert server.cpu_s() - before < 0.3
     c.inbox.clear()
 
 

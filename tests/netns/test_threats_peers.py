@@ -82,10 +82,10 @@ def test_addresses_come_and_go(a, lab, server):
     assert a.permit(address).code == 0
     lab.server.batch(f"addr add {address}/24 dev to_peer")
     try:
-        assert eventually(lambda: a.permit(address).code == 403, 1.5)
+        assert eventually(lambda: a.permit(address).code == 403)
     finally:
         lab.server.batch(f"addr del {address}/24 dev to_peer")
-    assert eventually(lambda: a.permit(address).code == 0, 1.5)
+    assert eventually(lambda: a.permit(address).code == 0)
 
 
 @covers("P13", "P14", "P15")

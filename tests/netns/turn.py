@@ -14,7 +14,7 @@ import struct
 import time
 import zlib
 
-from harness import CLIENTS4, PORT, REALM, SERVER4, SERVER6, USERS
+from harness import CLIENTS4, PATIENCE, PORT, REALM, SERVER4, SERVER6, USERS
 
 COOKIE = 0x2112A442
 
@@ -366,7 +366,7 @@ class Client:
         raw = self.answer_to(request, 1)
         if raw is None:  # as every client: a first packet may get lost on the way to a new neighbour
             self.send(request)
-            raw = self.answer_to(request, 3)
+            raw = self.answer_to(request)
         assert raw is not None, f"no answer to {request.hex()}"
         m = check_answer(raw, request, None, None)
         assert m.code == 401, m
@@ -381,7 +381,7 @@ class Client:
     def send(self, raw):
         self.socket.sendto(raw, self.server)
 
-    def take(self, timeout=1):
+    def take(self, timeout=PATIENCE):
         """The next datagram, from the inbox first; it must come from where we send to."""
         if self.inbox:
             return self.inbox.pop(0)
@@ -393,7 +393,7 @@ class Client:
         assert source[:2] == self.server, f"from {source}, asked {self.server}"
         return raw
 
-    def answer_to(self, request, timeout=2):
+    def answer_to(self, request, timeout=PATIENCE):
         """Waits for the answer to these bytes; other datagrams go to the inbox."""
         end = time.monotonic() + timeout
         others = self.inbox
@@ -411,10 +411,10 @@ class Client:
         finally:
             self.inbox = others
 
-    def ask(self, request, key=None, kind=None, timeout=2):
+    def ask(self, request, key=None, kind=None):
         """Sends the bytes, returns the checked answer. key and kind as in check_answer()."""
         self.send(request)
-        raw = self.answer_to(request, timeout)
+        raw = self.answer_to(request)
         assert raw is not None, f"no answer to {request.hex()}"
         return check_answer(raw, request, key, kind)
 
@@ -497,7 +497,7 @@ class Client:
     def send_on(self, number, payload, **wrong):
         self.send(channel_data(number, payload, **wrong))
 
-    def take_data(self, timeout=1):
+    def take_data(self, timeout=PATIENCE):
         """The next Data indication: ((address, port), payload), or None."""
         raw = self.take(timeout)
         if raw is None:
@@ -505,7 +505,7 @@ class Client:
         m = check_data_indication(raw)
         return m.address(XPA), m.get(DATA)
 
-    def take_channel(self, timeout=1):
+    def take_channel(self, timeout=PATIENCE):
         """The next ChannelData: (number, payload), or None."""
         raw = self.take(timeout)
         if raw is None:
@@ -527,7 +527,7 @@ class Client:
         """
         raw = build(BINDING)
         self.send(raw)
-        answer = self.take(2)
+        answer = self.take()
         assert answer is not None, "no answer to a Binding request"
         assert answer[8:20] == raw[8:20], f"unexpected: {answer.hex()}"
         return True
@@ -536,13 +536,21 @@ class Client:
         self.send(raw)
         return self.silent()
 
+    def answer_if_any(self, raw):
+        """Sends the bytes; what was answered to them, or None, when a Binding behind them is answered."""
+        behind = build(BINDING)
+        self.send(raw)
+        self.send(behind)
+        assert self.answer_to(behind) is not None, "no answer to a Binding request"
+        return next((self.inbox.pop(n) for n, other in enumerate(self.inbox) if other[8:20] == raw[8:20]), None)
+
     def close(self):
         """Leaves nothing behind."""
         if self.allocated and self.nonce:
             for _ in range(2):
                 raw = self.signed(REFRESH, [lifetime(0)])
                 self.send(raw)
-                answer = self.answer_to(raw, 1)
+                answer = self.answer_to(raw, 3)
                 if answer is None or Message(answer).code != 438:
                     break
                 self.learn(Message(answer))
@@ -573,7 +581,7 @@ class Peer:
     def send(self, payload, relay):
         self.socket.sendto(payload, relay)
 
-    def take(self, timeout=1):
+    def take(self, timeout=PATIENCE):
         """The next payload and where it came from, or None."""
         self.socket.settimeout(timeout)
         try:
@@ -589,7 +597,7 @@ class Peer:
         """
         raw = build(BINDING)
         self.socket.sendto(raw, self.server)
-        answer = self.take(2)
+        answer = self.take()
         assert answer is not None, "no answer to a Binding request"
         assert answer[0][8:20] == raw[8:20], f"unexpected: {answer[0].hex()}"
         return True

@@ -176,7 +176,7 @@ static uint64_t wait_for_verdict(const struct tp_table *table, enum tp_verdict v
 {
 	uint64_t seen = 0;
 
-	for (int i = 0; i < 200 && seen == 0; i++) {
+	for (int i = 0; i < 2000 && seen == 0; i++) {
 		usleep(10000);
 		seen = tp_table_totals(table).verdicts[verdict];
 	}

@@ -32,7 +32,7 @@ static size_t receive(struct tp_udp_rx *rx, int fd, const struct tp_udp_packet *
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
-	assert_int_equal(poll(&p, 1, 1000), 1);
+	assert_int_equal(poll(&p, 1, 10000), 1);
 	return tp_udp_receive(rx, fd, packets);
 }
 
@@ -121,7 +121,7 @@ static void test_closed_port_is_reported(void **state)
 		close(open_any(hosts[h], TP_UDP_LISTENER, &to));
 		tp_udp_queue(tx, sender, &to, NULL, 0, "x", 1, (struct tp_udp_marks){0});
 		tp_udp_flush(tx);
-		assert_int_equal(poll(&p, 1, 1000), 1);
+		assert_int_equal(poll(&p, 1, 10000), 1);
 		assert_true(tp_udp_next_error(sender, &error));
 		assert_true(tp_addr_equal(&error.destination, &to));
 		assert_int_equal(error.type, h == 0 ? 3 : 1);
