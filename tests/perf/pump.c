@@ -6,6 +6,7 @@
  */
 #include "bench.h"
 #include "bench.skel.h"
+#include "live.h"
 #include "percentiles.h"
 
 #include <arpa/inet.h>
@@ -30,7 +31,7 @@
 #include <unistd.h>
 
 #define FRAME_MAX    1600
-#define BATCH        64
+#define BATCH        LIVE_BATCH
 #define RUN_MAX      (1u << 15)
 #define CPUS_MAX     64
 #define CALIBRATIONS 50
@@ -304,16 +305,18 @@ static unsigned long long read_counter(const struct bpf_map *map, unsigned index
 static unsigned run_batch(struct bench_bpf *skel, const struct arguments *a, unsigned repeat)
 {
 	static unsigned char frame[FRAME_MAX];
-	struct xdp_md context = {.ingress_ifindex = if_nametoindex(a->interface),
-		.data_end = (uint32_t)(sizeof(struct ethhdr) + sizeof(struct iphdr) +
-				       sizeof(struct udphdr) + udp_payload(a))};
-	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame, .data_size_in = context.data_end,
-		.ctx_in = &context, .ctx_size_in = sizeof(context), .repeat = (int)repeat,
-		.flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = BATCH);
+	const struct live live = {
+		.program = bpf_program__fd(skel->progs.generate),
+		.ingress = if_nametoindex(a->interface),
+		.frame = frame,
+		.len = (uint32_t)(FRAME_HEADERS + udp_payload(a)),
+	};
+	uint32_t took_ns;
 
-	if (bpf_prog_test_run_opts(bpf_program__fd(skel->progs.generate), &options) < 0)
+	errno = -live_run(&live, repeat, &took_ns);
+	if (errno)
 		die("test run");
-	return options.duration;
+	return took_ns;
 }
 
 /* Returns the fastest run: what the loop costs when nobody else wants the core. */
