@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 import xml.etree.ElementTree
 
@@ -98,15 +99,114 @@ def bare(lab):
             lab.programs.append(xdp_pass.attach("veth"))
 
 
+# Of hosts that no kernel is: DPDK's ends speak for themselves.
+UNCLAIMED = {4: ("198.51.100.40", "203.0.113.40"), 6: ("2001:db8:1::40", "2001:db8:2::40")}
+
+
+def ends(backend, family=4, devices=("net_af_packet0,iface=veth,framecnt=4096",
+                                       "net_af_packet1,iface=veth,framecnt=4096")):
+    """The options that a back end needs."""
+    if backend != "dpdk":
+        return ["--backend", backend]
+    local, peer = UNCLAIMED[family]
+    return ["--backend", "dpdk", "--local", local, "--peer", peer, "--client-device", devices[0],
+            "--peer-device", devices[1], "--eal", "--no-huge -m 256"]
+
+
 @ENGINES
-@table("direction, allocations, size, family", ("DP-26-1", "both", 50, 172, 4), ("DP-26-1", "both", 5, 1400, 6))
-def test_frames(bare, server, lab, direction, allocations, size, family):
+@table("backend, allocations, size, family", ("DP-26-1", "afxdp", 50, 172, 4), ("DP-26-1", "afxdp", 5, 1400, 6),
+       ("DP-26-1", "xdp", 50, 172, 4), ("DP-26-1", "xdp", 5, 1400, 6), ("DP-26-1", "dpdk", 50, 172, 4),
+       ("DP-26-1", "dpdk", 5, 1400, 6))
+def test_frames(bare, server, lab, tmp_path, backend, allocations, size, family):
     """The same without a socket for each client."""
-    told = relay_at_pace(lab, 0.95, 1, "--backend", "afxdp", "--locals", "3", "--peers", "2", "--direction", direction,
-                         "--allocations", str(allocations), "--size", str(size), "--rate", "1000", family=family)
+    told = relay_at_pace(lab, 0.95, 1, *ends(backend, family), "--locals", "3", "--peers", "2", "--direction", "both",
+                         "--allocations", str(allocations), "--size", str(size), "--rate", "1000",
+                         "--html", str(tmp_path / "page"), family=family)
+    assert told["backend"] == backend and f"ends: {backend}," in (tmp_path / "page").read_text()
     for way in told["steps"][0]["directions"].values():
         assert_whole(way)
     assert eventually(lambda: server.ctl("status")["allocations"] == 0)
+
+
+@ENGINES
+@table("backend", ("DP-26-1", "xdp"), ("DP-26-1", "dpdk"))
+def test_calls_as_frames(bare, server, lab, backend):
+    """Frames of many lengths in one burst, and none of a warm-up is counted."""
+    told = relay(lab, *ends(backend), "--mix", "rtp", "--allocations", "10", "--direction", "both",
+                 "--warm-up", "0.5", "--duration", "1")
+    for way in told["steps"][0]["directions"].values():
+        assert 1500 < way["offered"] < 2200
+        assert_whole(way)
+
+
+MEMIF = [os.path.join(os.environ.get("TURNPIKE_SCRATCH", tempfile.gettempdir()), f"cable{n}") for n in (0, 1)]
+
+
+def memif():
+    """The server's ports are cables to another process."""
+    made = dpdk()
+    made["eal"] = [a for a in made["eal"] if "vdev" not in a]
+    made["eal"] += [f"--vdev=net_memif{n},role=server,id=0,socket={path},socket-abstract=no,mac={MACS[end]}"
+                    for n, (path, end) in enumerate(zip(MEMIF, ("to_client", "to_peer")))]
+    return made
+
+
+@pytest.mark.engines("dpdk")
+@pytest.mark.config(dataplane={"dpdk": memif()})
+@table("family", ("DP-26-1", 4), ("DP-26-1", 6))
+def test_memif(server, lab, family):
+    """From DPDK to DPDK, without a kernel between them."""
+    devices = [f"net_memif{n},role=client,id=0,socket={path},socket-abstract=no" for n, path in enumerate(MEMIF)]
+    told = relay(lab, *ends("dpdk", family, devices), "--direction", "both", "--allocations", "20", "--rate", "1000",
+                 "--duration", "1", family=family)
+    for way in told["steps"][0]["directions"].values():
+        assert_whole(way)
+    assert server.fast_packets() > (900, 900)
+
+
+@pytest.mark.engines("socket")
+@table("gateways", ("DP-26-1", (MACS["to_client"], MACS["to_peer"])), ("DP-26-1", (SERVER4B, RELAY4B)))
+def test_gateways(server, lab, gateways):
+    """By MAC address without asking anybody; by another address than who it is for."""
+    told = relay(lab, *ends("dpdk"), "--client-gateway", gateways[0], "--peer-gateway", gateways[1],
+                 "--direction", "both", "--duration", "0.5")
+    for way in told["steps"][0]["directions"].values():
+        assert_whole(way)
+
+
+@pytest.mark.engines("socket")
+@table("options, words",
+       ("DP-26-1", ["--client-gateway", "198.51.100.99"], "nobody answers for 198.51.100.99 on its link"),
+       ("DP-26-1", ["--client-gateway", "2001:db8::1"], "neither a MAC address nor an IP address of the family"),
+       ("DP-26-1", ["--peer-device", "net_nothing0"], "--peer: DPDK has no port net_nothing0"),
+       ("DP-26-1", ["--peer-device", "0000:ff:1f.7"], "--peer: DPDK has no port 0000:ff:1f.7"),
+       ("DP-26-1", ["--eal", "--no-huge --fly"], "EAL refuses to start"))
+def test_ports_that_are_not_there(server, lab, options, words):
+    done = bench(lab, "relay", *ends("dpdk"), *options)
+    assert done.returncode == 1 and words in done.stderr
+
+
+@pytest.mark.engines("socket")
+@covers("DP-26-1")
+def test_live_frames_and_loopback(server, lab):
+    done = bench(lab, "relay", "--backend", "xdp", "--peer", "127.0.0.1")
+    assert done.returncode == 1 and "live frames cannot leave by the loopback interface" in done.stderr
+
+
+@pytest.mark.engines("socket")
+@covers("DP-26-1")
+def test_live_frames_need_a_receiver(bare, server, lab):
+    """Without one a veth device drops them in silence: a hint is all there is."""
+    lab.server.run("ethtool", "-K", "to_client", "gro", "off")
+    running = start(lab, "relay", "--backend", "xdp", "--progress", "0.1")
+    try:
+        assert "allocations made: 0 of 1" in running.stderr.readline()
+        running.send_signal(signal.SIGTERM)
+        done = end(running)
+    finally:
+        running.kill()
+        lab.server.run("ethtool", "-K", "to_client", "gro", "on")
+    assert done.returncode == 1 and "--local: nothing came" in done.stderr and "gro on" in done.stderr
 
 
 @pytest.mark.engines("socket")
@@ -124,11 +224,20 @@ def assert_whole(way):
     assert 0 < latency["50"] <= latency["99"] <= latency["100"] < PATIENCE * 10**9
 
 
+BACKENDS = [("DP-26-1", backend) for backend in ("sockets", "gso", "afxdp", "xdp", "dpdk")]
+
+
+def make_room_for(backend, request):
+    if backend in ("afxdp", "xdp"):
+        request.getfixturevalue("bare")
+
+
 @pytest.mark.engines("xdp")
-@table("backend", ("DP-26-1", "sockets"), ("DP-26-1", "gso"))
-def test_as_fast_as_it_can(server, lab, backend):
+@table("backend", *BACKENDS)
+def test_as_fast_as_it_can(request, server, lab, backend):
+    make_room_for(backend, request)
     step, = relay(lab, "--rate", "max", "--allocations", "10", "--duration", "0.5", "--warm-up", "0.5",
-                  "--backend", backend)["steps"]
+                  *ends(backend))["steps"]
     assert step["rate"] == "max"
     way = step["directions"]["up"]
     assert way["offered"] > 2000 and way["offered"] == way["relayed"] + way["lost"]
@@ -384,7 +493,8 @@ def test_allocate(server, lab):
 @covers("DP-26-1")
 def test_text(server, lab):
     done = bench(lab, "relay", "--duration", "0.5", "--pid", str(server.process.pid), json_wanted=False)
-    assert done.returncode == 0 and "lost 0 (0.000 %)" in done.stdout
+    assert done.returncode == 0 and done.stdout.startswith("ends: sockets\n")
+    assert "lost 0 (0.000 %)" in done.stdout
     assert "ns of CPU a relayed packet" in done.stdout
     told = re.search(r"latency p50 (\S+) us, p90 (\S+), p99 (\S+), p99.9 (\S+), max (\S+)\n", done.stdout)
     assert told and 0 < float(told[1]) <= float(told[2]) <= float(told[5])
@@ -435,7 +545,12 @@ WHOLE = ["relay", "--server", "192.0.2.1:3478", "--user", "u", "--password", "w"
        ("DP-26-1", ["relay", "--server", "192.0.2.1"], "--server"),
        ("DP-26-1", ["relay", "--direction", "left"], "up, down, both"),
        ("DP-26-1", ["relay", "--rate", "5,x"], "--rate: x"),
-       ("DP-26-1", ["relay", "--backend", "pigeon"], "sockets, gso"),
+       ("DP-26-1", ["relay", "--backend", "pigeon"], "sockets, gso, afxdp, xdp, dpdk"),
+       ("DP-26-1", [*WHOLE, "--backend", "xdp"], "--local is needed"),
+       ("DP-26-1", [*WHOLE, "--eal", "-m 1"], "for --backend dpdk"),
+       ("DP-26-1", [*WHOLE, *ends("dpdk", devices=("net_tap0", "net_tap0"))], "cannot be the peer's"),
+       ("DP-26-1", [*WHOLE, "--backend", "dpdk", "--local", "192.0.2.3", "--peer-device", "x"], "are needed"),
+       ("DP-26-1", ["pcap", *WHOLE[1:], *ends("dpdk"), "-o", "/dev/null"], "not with --backend dpdk"),
        ("DP-26-1", [*WHOLE, "--active", "2"], "more than --allocations"),
        ("DP-26-1", [*WHOLE, "--search", "9"], "LOW-HIGH"),
        ("DP-26-1", [*WHOLE, "--search", "9-3"], "--search"),

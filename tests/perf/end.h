@@ -13,6 +13,10 @@ struct datagram {
 	struct tp_addr remote; /* where it goes; of what comes it is not filled in */
 	uint8_t *bytes;
 	size_t len;
+	/* Of what goes: where in it there is the time of sending, as a uint64_t of
+	 * tp_clock_now_ns(). An end that knows better may put the time there at which it really
+	 * left. 0: nowhere. */
+	size_t time_at;
 };
 
 struct end_settings {
@@ -20,6 +24,9 @@ struct end_settings {
 	struct range range;           /* ports: port 0 of the first: whichever are free */
 	uint32_t count;               /* of addresses, no more than the range has */
 	const struct tp_addr *server; /* the only one to talk with; NULL: anybody */
+	/* DPDK's: PCI address or virtual device, with its arguments; IP or MAC address that all is
+	 * sent to, or NULL: everybody is on the link. */
+	const char *device, *gateway;
 };
 
 struct end;
@@ -47,8 +54,16 @@ struct end *end_open_sockets(const struct end_settings *settings, bool gso);
 
 #ifdef HAVE_AFXDP
 /* Frames; the addresses are an interface's of this machine. Ports are known: 0 stands for one that
- * is free, of peers. Needs root. */
-struct end *end_open_frames(const struct end_settings *settings);
+ * is free, of peers. Needs root. live: they leave as live frames, not by AF_XDP. */
+struct end *end_open_frames(const struct end_settings *settings, bool live);
+#endif
+
+#ifdef HAVE_DPDK
+/* Before the first of them: `eal` is its arguments, separated by blanks, or NULL. */
+void end_begin_dpdk(const char *eal, const char *const devices[], unsigned count);
+/* Frames through a port of DPDK's, which has these addresses: it answers for them by ARP and
+ * neighbour discovery. Port 0 stands for one, of peers. */
+struct end *end_open_dpdk(const struct end_settings *settings);
 #endif
 
 static inline void end_send(struct end *end, const struct datagram *all, unsigned count)

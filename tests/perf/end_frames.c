@@ -1,11 +1,12 @@
 /*
- * Ends as frames through AF_XDP: one socket for each receive queue of an interface, for as many
- * addresses as are wanted. The kernel goes on answering for the addresses; a program takes what
- * is the end's out of its way (pick.bpf.c). Everything about queues is under a mutex.
+ * Ends as frames, for as many addresses as are wanted: received through AF_XDP, one socket for each
+ * receive queue of an interface, and sent by the first of these or as live frames. The kernel goes
+ * on answering for the addresses; a program takes what is the end's out of its way (pick.bpf.c).
+ * Everything about queues is under one mutex, what live frames need under another.
  */
 #include "end.h"
 #include "hop.h"
-#include "pick.h"
+#include "outbox.h"
 #include "pick.skel.h"
 
 #include "dataplane/engine/afxdp/afxdp.h"
@@ -26,10 +27,16 @@
 #define FRAME_SHIFT 11
 #define NAP_US      20
 
+#define LOOPBACK_IFINDEX 1 /* in every network namespace */
+
 struct frames {
 	struct end end;
 	const char *name;
-	struct hops hops;
+	struct hops hops; /* a sender's */
+	struct outbox outbox;
+	pthread_mutex_t sending;
+	bool is_asked; /* as a client's: something must come */
+	bool has_received;
 	struct pick_bpf *program;
 	struct bpf_link *link;
 	int reserved; /* a socket that has the peers' port, so that nobody else gets it; or -1 */
@@ -67,6 +74,18 @@ static void send_frame(struct frames *f, uint8_t *bytes, size_t len)
 	}
 }
 
+/* Its length; there is room for FRAME_MAX. */
+static size_t write_frame(struct frames *f, const struct datagram *d, uint8_t *bytes)
+{
+	const struct frame_macs *macs = hops_to(&f->hops, &d->remote, NULL);
+	struct tp_addr from = range_at(&f->end.range, d->at);
+	size_t len = frame_write(bytes, macs, &from, &d->remote, d->bytes, d->len);
+
+	if (!len)
+		errx(1, "%s: a packet does not fit a frame", f->name);
+	return len;
+}
+
 static void send_all(struct end *end, const struct datagram *all, unsigned count)
 {
 	struct frames *f = (struct frames *)end;
@@ -74,20 +93,36 @@ static void send_all(struct end *end, const struct datagram *all, unsigned count
 
 	pthread_mutex_lock(&f->mutex);
 	afxdp_queue_reap(&f->queues[0]);
-	for (unsigned i = 0; i < count; i++) {
-		const struct frame_macs *macs = hops_to(&f->hops, &all[i].remote, NULL);
-		struct tp_addr from = range_at(&end->range, all[i].at);
-		size_t len =
-			frame_write(bytes, macs, &from, &all[i].remote, all[i].bytes, all[i].len);
-
-		if (!len)
-			errx(1, "%s: a packet does not fit a frame", f->name);
-		send_frame(f, bytes, len);
-	}
+	for (unsigned i = 0; i < count; i++)
+		send_frame(f, bytes, write_frame(f, &all[i], bytes));
 	do
 		afxdp_queue_flush(&f->queues[0]);
 	while (f->queues[0].unfinished && !f->queues[0].broken);
 	pthread_mutex_unlock(&f->mutex);
+}
+
+static void put_live(struct frames *f, const struct datagram *d, struct pick_frame *out)
+{
+	size_t headers = frame_headers_len((enum tp_family)d->remote.family);
+
+	out->len = (uint32_t)write_frame(f, d, out->bytes);
+	out->time_at = d->time_at ? (uint16_t)(headers + d->time_at) : 0;
+	out->check_at = (uint16_t)(headers - sizeof(uint16_t)); /* the last of the UDP header */
+}
+
+static void send_live(struct end *end, const struct datagram *all, unsigned count)
+{
+	struct frames *f = (struct frames *)end;
+
+	pthread_mutex_lock(&f->sending);
+	for (unsigned at = 0; at < count; at += PICK_FRAMES) {
+		unsigned part = count - at < PICK_FRAMES ? count - at : PICK_FRAMES;
+
+		for (unsigned i = 0; i < part; i++)
+			put_live(f, &all[at + i], &f->outbox.frames[i]);
+		outbox_send(&f->outbox, part);
+	}
+	pthread_mutex_unlock(&f->sending);
 }
 
 /* ---- receiving ---------------------------------------------------------------------------------
@@ -123,6 +158,7 @@ static unsigned read_frames(
 		else if (range_find(&f->end.range, &d.to, &at) && at < f->end.count)
 			out[taken++] = (struct datagram){.at = at, .bytes = d.data, .len = d.len};
 	}
+	f->has_received |= taken > 0;
 	return taken;
 }
 
@@ -180,6 +216,11 @@ static void close_all(struct end *end)
 {
 	struct frames *f = (struct frames *)end;
 
+	if (f->outbox.frames && f->is_asked && !f->has_received)
+		warnx("%s: nothing came. At the other end of a veth device live frames are received "
+		      "only where there is an XDP program or `ethtool -K DEVICE gro on`",
+			f->name);
+	outbox_close(&f->outbox);
 	bpf_link__destroy(f->link);
 	for (uint32_t i = 0; i < f->count; i++)
 		afxdp_queue_close(&f->queues[i]);
@@ -188,6 +229,7 @@ static void close_all(struct end *end)
 	if (f->reserved >= 0)
 		close(f->reserved);
 	pthread_mutex_destroy(&f->mutex);
+	pthread_mutex_destroy(&f->sending);
 	free(f);
 }
 
@@ -289,25 +331,33 @@ static void open_queues(struct frames *f, const char *interface)
 		err(1, "%s: an AF_XDP socket on %s", f->name, interface);
 }
 
-struct end *end_open_frames(const struct end_settings *settings)
+struct end *end_open_frames(const struct end_settings *settings, bool live)
 {
-	static const struct end_ways ways = {send_all, receive, unread, close_all};
+	static const struct end_ways by_af_xdp = {send_all, receive, unread, close_all};
+	static const struct end_ways as_live = {send_live, receive, unread, close_all};
 	struct frames *f = calloc(1, sizeof(*f));
 	char interface[IF_NAMESIZE];
 	struct pick pick;
 
 	if (!f)
 		err(1, "AF_XDP");
-	f->end = (struct end){&ways, settings->range, settings->count};
+	f->end = (struct end){live ? &as_live : &by_af_xdp, settings->range, settings->count};
 	f->name = settings->name;
+	f->is_asked = settings->server != NULL;
 	f->reserved = -1;
 	pthread_mutex_init(&f->mutex, NULL);
+	pthread_mutex_init(&f->sending, NULL);
 	find_interface(f, interface);
+	/* Where frames come from tells live ones from the others (pick.bpf.c). */
+	if (live && if_nametoindex(interface) == LOOPBACK_IFINDEX)
+		errx(1, "%s: live frames cannot leave by the loopback interface", f->name);
 	if (!settings->server)
 		reserve_port(f);
 	pick = what_to_pick(f, settings->server);
 	hops_begin(&f->hops, &settings->range.first);
 	attach(f, &pick, interface);
 	open_queues(f, interface);
+	if (live)
+		outbox_open(&f->outbox, f->program, if_nametoindex(interface), f->name);
 	return &f->end;
 }

@@ -43,16 +43,15 @@ static uint16_t fold(uint64_t total)
 	return (uint16_t)total;
 }
 
-/* Of a datagram with its UDP header: 0 when the checksum in it is right. */
-static uint16_t udp_checksum(
-	const struct tp_addr *from, const struct tp_addr *to, const uint8_t *udp, size_t len)
+uint16_t frame_checksum(const struct tp_addr *from, const struct tp_addr *to, uint8_t protocol,
+	const uint8_t *message, size_t len)
 {
 	size_t address_len = tp_addr_bytes_len(from);
 	uint64_t total = sum(tp_addr_bytes(from), address_len) +
-			 sum(tp_addr_bytes(to), address_len) + htons(IPPROTO_UDP) +
+			 sum(tp_addr_bytes(to), address_len) + htons(protocol) +
 			 htons((uint16_t)len);
 
-	return (uint16_t)~fold(total + sum(udp, len));
+	return (uint16_t)~fold(total + sum(message, len));
 }
 
 static void write_ip4(
@@ -109,7 +108,7 @@ size_t frame_write(uint8_t *out, const struct frame_macs *macs, const struct tp_
 		write_ip6(out + sizeof(ethernet), from, to, udp_len);
 	memcpy(at, &udp, sizeof(udp));
 	memcpy(at + sizeof(udp), data, len);
-	udp.check = udp_checksum(from, to, at, udp_len);
+	udp.check = frame_checksum(from, to, IPPROTO_UDP, at, udp_len);
 	if (!udp.check) /* which would say that there is none (RFC 768) */
 		udp.check = 0xffff;
 	memcpy(at, &udp, sizeof(udp));
@@ -159,7 +158,7 @@ static bool read_udp(uint8_t *bytes, size_t len, struct frame_datagram *d)
 	if (udp_len < sizeof(udp) || udp_len > len)
 		return false;
 	if ((udp.check || d->from.family == TP_IPV6) &&
-		udp_checksum(&d->from, &d->to, bytes, udp_len) != 0)
+		frame_checksum(&d->from, &d->to, IPPROTO_UDP, bytes, udp_len) != 0)
 		return false;
 	d->from.port = ntohs(udp.source);
 	d->to.port = ntohs(udp.dest);

@@ -25,5 +25,10 @@ struct frame_datagram {
 	size_t len;
 };
 
+/* Of a message with its header, after those of IP: 0 when the checksum in it is right (RFC 1071; as
+ * it lies in memory). `protocol`: IPPROTO_UDP, IPPROTO_ICMPV6. */
+uint16_t frame_checksum(const struct tp_addr *from, const struct tp_addr *to, uint8_t protocol,
+	const uint8_t *message, size_t len);
+
 /* False: it is no such datagram, or a checksum is wrong. */
 bool frame_read(uint8_t *bytes, size_t len, struct frame_datagram *out);

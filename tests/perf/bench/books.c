@@ -17,6 +17,11 @@ size_t stamp_write(uint8_t *out, const struct stamp *stamp, bool channeldata)
 	return at + stamp->size;
 }
 
+size_t stamp_time_at(bool channeldata)
+{
+	return (channeldata ? CHANNELDATA_HEADER : 0) + offsetof(struct stamp, sent_ns);
+}
+
 /* What was sent to a client has to come on its channel. Behind it there may be up to three bytes
  * of padding (RFC 8656, 12.5). */
 static bool unwrap(const uint8_t **bytes, size_t *len)

@@ -32,6 +32,8 @@ struct stamp {
 /* Clients send and get ChannelData; peers what is in it. `out` has PACKET_ROOM zeros behind what
  * is written; the datagram's length is returned. */
 size_t stamp_write(uint8_t *out, const struct stamp *stamp, bool channeldata);
+/* Where in it sent_ns is. */
+size_t stamp_time_at(bool channeldata);
 
 struct books {
 	uint64_t run;

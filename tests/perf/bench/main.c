@@ -68,8 +68,12 @@ static void let_open(uint64_t files)
 static struct end *open_end(const struct options *o, const struct end_settings *settings)
 {
 #ifdef HAVE_AFXDP
-	if (o->backend == BACKEND_AFXDP)
-		return end_open_frames(settings);
+	if (o->backend == BACKEND_AFXDP || o->backend == BACKEND_XDP)
+		return end_open_frames(settings, o->backend == BACKEND_XDP);
+#endif
+#ifdef HAVE_DPDK
+	if (o->backend == BACKEND_DPDK)
+		return end_open_dpdk(settings);
 #endif
 	return end_open_sockets(settings, o->backend == BACKEND_GSO);
 }
@@ -77,7 +81,12 @@ static struct end *open_end(const struct options *o, const struct end_settings *
 static struct end *open_peers(const struct options *o, struct hops *hops)
 {
 	const struct end_settings settings = {
-		.name = "--peer", .range = o->peers, .count = o->peers.addresses};
+		.name = "--peer",
+		.range = o->peers,
+		.count = o->peers.addresses,
+		.device = o->peer_device,
+		.gateway = o->peer_gateway,
+	};
 
 	enter_netns(o->peer_netns);
 	if (o->command == BENCH_PCAP)
@@ -92,12 +101,26 @@ static struct end *open_clients(const struct options *o, struct hops *hops)
 		.range = o->locals,
 		.count = o->clients.allocations,
 		.server = &o->clients.server,
+		.device = o->client_device,
+		.gateway = o->client_gateway,
 	};
 
 	enter_netns(o->client_netns);
 	if (o->command == BENCH_PCAP)
 		hops_begin(hops, &o->locals.first);
 	return open_end(o, &settings);
+}
+
+static void open_ends(const struct options *o, struct ends *ends)
+{
+#ifdef HAVE_DPDK
+	const char *devices[] = {o->client_device, o->peer_device};
+
+	if (o->backend == BACKEND_DPDK)
+		end_begin_dpdk(o->eal, devices, 2);
+#endif
+	ends->peer = open_peers(o, &ends->peer_hops);
+	ends->client = open_clients(o, &ends->client_hops);
 }
 
 static struct tp_addr peer_of(void *arg, unsigned client, unsigned channel)
@@ -190,10 +213,9 @@ int main(int argc, char *argv[])
 	if (!clients || !o || !ends)
 		err(1, "start");
 	options_parse(argc, argv, o);
-	if (o->backend != BACKEND_AFXDP)
+	if (!backend_makes_frames(o->backend))
 		let_open((uint64_t)o->clients.allocations + o->peers.addresses);
-	ends->peer = open_peers(o, &ends->peer_hops);
-	ends->client = open_clients(o, &ends->client_hops);
+	open_ends(o, ends);
 	o->clients.peer_of = peer_of;
 	o->clients.arg = ends->peer;
 	o->clients.stop = &stop;

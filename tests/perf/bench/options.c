@@ -12,12 +12,7 @@
 #define WINDOW_MAX      65536
 #define DURATION_MAX_S  31536000
 #define FIRST_PORT      1024
-#ifdef HAVE_AFXDP
-#define BACKENDS "sockets", "gso", "afxdp"
-#else
-#define BACKENDS "sockets", "gso"
-#endif
-#define PASSWORD_ENV "TURNPIKE_PASSWORD"
+#define PASSWORD_ENV    "TURNPIKE_PASSWORD"
 
 static const char usage[] =
 	"usage: turnpike-bench relay    --server A:P --user U --peer A[:P] [OPTION...]\n"
@@ -40,14 +35,24 @@ static const char usage[] =
 	"  --local A[:P]      the clients' address, and their first port; default: as the machine's\n"
 	"                     routes say, and any port\n"
 	"  --locals N         there are N of them, from A upwards, with the same ports each\n"
-	"  --allocations N    default 1, up to 1000000; each is a socket, but for afxdp\n"
+	"  --allocations N    default 1, up to 1000000; each is a socket with sockets and gso\n"
 	"  --window N         that many being made at a time; default 64\n"
 	"  --lifetime S       of allocations, as asked for; default 600, for pcap 3600\n"
 	"  --renew S          renew allocations, channels and permissions so often; default 240\n"
 	"  --backend B        sockets: sendmmsg, the default\n"
 	"                     gso: likewise, packets in a row go to the kernel as one (UDP_SEGMENT)\n"
-	"                     afxdp: frames, for any number of clients (needs root and --local; the\n"
-	"                     clients' interface is not the peer's)\n"
+	"                     The others make frames, for any number of clients, and need root and\n"
+	"                     --local; the clients' interface is not the peer's:\n"
+	"                     afxdp: AF_XDP sockets\n"
+	"                     xdp: likewise, and sent by an XDP program as live frames\n"
+	"                     dpdk: ports that DPDK drives\n"
+	"  --client-device D  dpdk: the clients' port: a PCI address (0000:03:00.0) or a virtual\n"
+	"                     device of DPDK (net_af_packet0,iface=eth1)\n"
+	"  --peer-device D    dpdk: the peer's\n"
+	"  --client-gateway G dpdk: IP or MAC address of the clients' router; default: the server is\n"
+	"                     on their link\n"
+	"  --peer-gateway G   dpdk: the peer's\n"
+	"  --eal ARGUMENTS    dpdk: for EAL, separated by blanks\n"
 	"  --keep             at the end keep the allocations, and renew them, until Ctrl-C or SIGTERM\n"
 	"  --client-netns N   the clients are in this network namespace (needs root)\n"
 	"  --peer-netns N     the peer is in this one (needs root)\n"
@@ -115,6 +120,11 @@ enum {
 	DOWN,
 	FLOWS,
 	FRAME,
+	CLIENT_DEVICE,
+	PEER_DEVICE,
+	CLIENT_GATEWAY,
+	PEER_GATEWAY,
+	EAL,
 	HELP,
 	VERSION
 };
@@ -130,7 +140,10 @@ static const struct option known[] = {{"server", 1, 0, SERVER}, {"user", 1, 0, U
 	{"mix", 1, 0, MIX}, {"order", 1, 0, ORDER}, {"duration", 1, 0, DURATION},
 	{"warm-up", 1, 0, WARM_UP}, {"max-loss", 1, 0, MAX_LOSS}, {"keep", 0, 0, KEEP},
 	{"html", 1, 0, HTML}, {"out", 1, 0, 'o'}, {"down", 1, 0, DOWN}, {"flows", 1, 0, FLOWS},
-	{"frame", 1, 0, FRAME}, {"help", 0, 0, HELP}, {"version", 0, 0, VERSION}, {0}};
+	{"frame", 1, 0, FRAME}, {"client-device", 1, 0, CLIENT_DEVICE},
+	{"peer-device", 1, 0, PEER_DEVICE}, {"client-gateway", 1, 0, CLIENT_GATEWAY},
+	{"peer-gateway", 1, 0, PEER_GATEWAY}, {"eal", 1, 0, EAL}, {"help", 0, 0, HELP},
+	{"version", 0, 0, VERSION}, {0}};
 
 /* What becomes steps, once all is read. */
 struct lists {
@@ -176,6 +189,19 @@ static unsigned word(const char *name, const char *text, const char *const words
 #define WORD(name, text, ...)                                                                      \
 	word(name, text, (const char *const[]){__VA_ARGS__},                                       \
 		sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
+
+static const char *const backends[] = {
+	[BACKEND_SOCKETS] = "sockets",
+	[BACKEND_GSO] = "gso",
+	[BACKEND_AFXDP] = "afxdp",
+	[BACKEND_XDP] = "xdp",
+	[BACKEND_DPDK] = "dpdk",
+};
+
+const char *backend_name(enum backend backend)
+{
+	return backends[backend];
+}
 
 /* Numbers separated by commas; `zero` is a word that stands for 0, or NULL. */
 static unsigned read_list(
@@ -309,11 +335,46 @@ static void read_relay(int option, char *text, struct options *o, struct lists *
 	}
 }
 
+/* What was not built in is refused by itself: it is no mistake. */
+static void read_backend(const char *text, struct options *o)
+{
+	o->backend = (enum backend)word(
+		"backend", text, backends, sizeof(backends) / sizeof(backends[0]));
+#ifndef HAVE_AFXDP
+	if (o->backend == BACKEND_AFXDP || o->backend == BACKEND_XDP)
+		errx(2, "--backend: this turnpike-bench was built without AF_XDP");
+#endif
+#ifndef HAVE_DPDK
+	if (o->backend == BACKEND_DPDK)
+		errx(2, "--backend: this turnpike-bench was built without DPDK");
+#endif
+}
+
+static void read_dpdk(int option, const char *text, struct options *o)
+{
+	switch (option) {
+	case CLIENT_DEVICE:
+		o->client_device = text;
+		break;
+	case PEER_DEVICE:
+		o->peer_device = text;
+		break;
+	case CLIENT_GATEWAY:
+		o->client_gateway = text;
+		break;
+	case PEER_GATEWAY:
+		o->peer_gateway = text;
+		break;
+	default: /* EAL */
+		o->eal = text;
+	}
+}
+
 static void read_option(int option, char *text, struct options *o)
 {
 	switch (option) {
 	case BACKEND:
-		o->backend = (enum backend)WORD("backend", text, BACKENDS);
+		read_backend(text, o);
 		break;
 	case CLIENT_NETNS:
 		o->client_netns = text;
@@ -394,7 +455,7 @@ static void check_steps(struct options *o, struct lists *l)
 /* Who writes frames itself has to know from where. */
 static bool needs_local(const struct options *o)
 {
-	return o->command == BENCH_PCAP || o->backend == BACKEND_AFXDP;
+	return o->command == BENCH_PCAP || backend_makes_frames(o->backend);
 }
 
 static void check_ranges(struct options *o)
@@ -427,6 +488,22 @@ static void check_command(const struct options *o)
 		errx(2, "--frame: for pcap");
 }
 
+static void check_dpdk(const struct options *o)
+{
+	bool is_dpdk = o->backend == BACKEND_DPDK;
+
+	if (!is_dpdk && (o->client_device || o->peer_device || o->client_gateway ||
+				o->peer_gateway || o->eal))
+		errx(2, "--client-device, --peer-device, --client-gateway, --peer-gateway, --eal: for "
+			"--backend dpdk");
+	if (is_dpdk && (!o->client_device || !o->peer_device))
+		errx(2, "--backend dpdk: --client-device and --peer-device are needed");
+	if (is_dpdk && strcmp(o->client_device, o->peer_device) == 0)
+		errx(2, "--backend dpdk: the clients' port cannot be the peer's");
+	if (is_dpdk && o->command == BENCH_PCAP)
+		errx(2, "pcap asks the kernel for MAC addresses: not with --backend dpdk");
+}
+
 static void check(struct options *o, struct lists *l)
 {
 	struct clients_settings *c = &o->clients;
@@ -449,6 +526,7 @@ static void check(struct options *o, struct lists *l)
 	if (!c->lifetime_s)
 		c->lifetime_s = o->command == BENCH_PCAP ? 3600 : 600;
 	check_command(o);
+	check_dpdk(o);
 	check_ranges(o);
 	check_steps(o, l);
 }
@@ -485,6 +563,8 @@ void options_parse(int argc, char *argv[], struct options *out)
 	for (int c; (c = getopt_long(argc, argv, "o:", known, NULL)) != -1;) {
 		if (c >= DIRECTION && c <= MAX_LOSS)
 			read_relay(c, optarg, out, &lists);
+		else if (c >= CLIENT_DEVICE && c <= EAL)
+			read_dpdk(c, optarg, out);
 		else if (c >= SERVER && c <= RENEW)
 			read_clients(c, optarg, out);
 		else

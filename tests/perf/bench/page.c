@@ -268,8 +268,10 @@ static void percentiles_chart(struct page *p)
 	for (unsigned i = 0; i < shown; i++)
 		add_percentiles(p, shown > 1 ? i * (r->count - 1) / (shown - 1) : 0, i);
 	draw(p, "Latency by percentile", &x, &y,
-		"From the moment before a packet was given to the kernel to the moment after it was "
-		"received.");
+		r->options->backend == BACKEND_XDP
+			? "From the moment a packet left to the moment after it was received."
+			: "From the moment before a packet was given away to be sent to the moment after "
+			  "it was received.");
 }
 
 static bool is_first_of(const struct report *r, unsigned i)
@@ -337,12 +339,11 @@ static void write_machine(FILE *out)
 
 static void write_settings(const struct page *p)
 {
-	static const char *const backends[] = {"sockets", "gso", "afxdp"};
 	const struct options *o = p->report->options;
 	const struct making *m = p->report->making;
 	char server[TP_ADDR_TEXT];
 
-	fprintf(p->out, "<p>%u allocations at %s, made in %.2f s. ", o->clients.allocations,
+	fprintf(p->out, "<p>%u allocations at %s, made in %.3g s. ", o->clients.allocations,
 		tp_addr_text(&o->clients.server, server), m->seconds);
 	if (o->mix == MIX_RTP)
 		fputs("Each carries a call: audio, 50 packets a second of 160 to 172 bytes, and video, "
@@ -354,7 +355,7 @@ static void write_settings(const struct page *p)
 	fprintf(p->out,
 		"Steps of %g s, each warmed up for %g s; ends: %s, %u clients' and %u peers' "
 		"addresses.</p>\n",
-		o->duration_s, o->warm_up_s, backends[o->backend], o->locals.addresses,
+		o->duration_s, o->warm_up_s, backend_name(o->backend), o->locals.addresses,
 		o->peers.addresses);
 	if (o->search_high && p->report->highest)
 		fprintf(p->out,

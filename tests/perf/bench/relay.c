@@ -160,6 +160,8 @@ int relay(const struct options *o, const struct making *making, struct clients *
 	if (!r.outcomes)
 		err(1, "start");
 	begin(&r, clients, client_end, peer_end, stop);
+	if (!o->json)
+		report_begin(o);
 	if (o->search_high)
 		report.highest = search(&r);
 	else

@@ -57,6 +57,12 @@ static void print_heading(const struct options *o, const struct step *step)
 		printf("flat out, %u allocations\n", step->active);
 }
 
+void report_begin(const struct options *o)
+{
+	printf("ends: %s\n", backend_name(o->backend));
+	fflush(stdout);
+}
+
 void report_step(const struct options *o, const struct outcome *outcome)
 {
 	if (o->steps_count > 1 || o->search_high)
@@ -138,7 +144,8 @@ void report_json(const struct report *r)
 {
 	const struct options *o = r->options;
 
-	printf("{\"allocations\": %u, \"making\": {", o->clients.allocations);
+	printf("{\"backend\": \"%s\", \"allocations\": %u, \"making\": {", backend_name(o->backend),
+		o->clients.allocations);
 	print_making_json(o, r->making);
 	printf("}, ");
 	if (o->mix == MIX_RTP)
@@ -167,7 +174,7 @@ void report_making(const struct options *o, const struct making *m)
 				(int)o->pid, per(m->cpu_ns, m->count) / 1e3, per(m->rss, m->count));
 		return;
 	}
-	printf("{\"allocations\": %u, ", m->count);
+	printf("{\"backend\": \"%s\", \"allocations\": %u, ", backend_name(o->backend), m->count);
 	print_making_json(o, m);
 	puts("}");
 }

@@ -24,6 +24,7 @@ struct report {
 /* CPU of the watched process per relayed packet, ns. */
 double outcome_cost(const struct outcome *outcome);
 
+void report_begin(const struct options *o);
 void report_step(const struct options *o, const struct outcome *outcome);
 /* What there is to say behind the steps. */
 void report_end(const struct report *report);

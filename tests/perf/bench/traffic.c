@@ -52,6 +52,8 @@ static void write_packet(struct sender *s, struct burst *b, unsigned i, uint64_t
 		.remote = up ? clients->settings.server : clients->all[flow].relay,
 		.bytes = b->bytes[i],
 		.len = stamp_write(b->bytes[i], &stamp, up),
+		/* What warms up must not become what is counted. */
+		.time_at = now_ns < s->books.from_ns ? 0 : stamp_time_at(up),
 	};
 }
 
