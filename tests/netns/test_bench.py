@@ -1,6 +1,7 @@
 """turnpike-bench: what it reports is what happened, also where the network loses something."""
 
 import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -242,6 +243,57 @@ def test_as_fast_as_it_can(request, server, lab, backend):
     way = step["directions"]["up"]
     assert way["offered"] > 2000 and way["offered"] == way["relayed"] + way["lost"]
     assert 0.45 < way["seconds"] < PATIENCE
+
+
+@contextlib.contextmanager
+def held(thread):
+    """It does not run meanwhile, and the process's other threads do."""
+    PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH, WALL = 0x4206, 0x4207, 17, 0x40000000
+
+    def ptrace(request):
+        if libc.ptrace(request, thread, None, None) < 0:
+            raise OSError(ctypes.get_errno(), "ptrace")
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    ptrace(PTRACE_SEIZE)
+    ptrace(PTRACE_INTERRUPT)
+    os.waitpid(thread, WALL)
+    try:
+        yield
+    finally:
+        ptrace(PTRACE_DETACH)
+
+
+def threads_of(process):
+    """Their ids by name."""
+    found = {}
+    for path in pathlib.Path(f"/proc/{process.pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            found[(path / "comm").read_text().strip()] = int(path.name)
+    return found
+
+
+@pytest.mark.engines("xdp")
+@table("backend, room", ("DP-26-1", "sockets", 60000), ("DP-26-1", "afxdp", 8000), ("DP-26-1", "xdp", 8000))
+def test_unread(request, server, lab, backend, room):
+    """The receiver does not run while the server relays more than there is room for."""
+    make_room_for(backend, request)
+    before, _ = server.fast_packets()
+    running = start(lab, "relay", *ends(backend), "--rate", "30000", "--size", "1400", "--duration", "1000",
+                    "--progress", "0")
+    try:
+        receiver = eventually(lambda: threads_of(running).get("receive up"), 20)
+        assert receiver, (running.poll(), threads_of(running))
+        with held(receiver):
+            assert eventually(lambda: server.fast_packets()[0] - before > room, 60)
+        running.send_signal(signal.SIGINT)
+        done = end(running)
+    finally:
+        running.kill()
+    assert done.returncode == 0, done.stderr
+    way = json.loads(done.stdout)["steps"][0]["directions"]["up"]
+    assert way["offered"] == way["relayed"] + way["lost"] and way["duplicated"] == 0
+    assert 0 < way["unread"] <= way["lost"]
 
 
 @ENGINES

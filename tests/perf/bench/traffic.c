@@ -3,6 +3,7 @@
 #include "base/clock.h"
 
 #include <err.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -13,6 +14,7 @@
 #define WAIT_MS   20
 #define WATCH_US  50000
 #define QUIET_NS  (300 * TP_NS_PER_MS)
+#define NAME_SIZE 16
 #define SPREAD_NS (2 * TP_NS_PER_MS) /* for the threads to be there when it begins */
 
 /* A direction of a step. */
@@ -139,6 +141,15 @@ static void set_books(struct receiver *r, struct books *books)
 	pthread_mutex_unlock(&r->mutex);
 }
 
+/* For those who look at, or pin, single threads. */
+static void name_thread(pthread_t thread, const char *does, int direction)
+{
+	char name[NAME_SIZE];
+
+	snprintf(name, sizeof(name), "%s %s", does, direction == DIRECTION_UP ? "up" : "down");
+	pthread_setname_np(thread, name);
+}
+
 /* ---- a step ------------------------------------------------------------------------------------
  */
 
@@ -250,6 +261,7 @@ void traffic_run(struct traffic *t, const struct step *step, struct outcome *out
 		used[count++] = s;
 		if (pthread_create(&s->thread, NULL, send_all, s) != 0)
 			errx(1, "no threads");
+		name_thread(s->thread, "send", d);
 	}
 	watch(t, step, used, count, start_ns);
 	out->is_interrupted = *t->settings.stop;
@@ -273,6 +285,7 @@ void traffic_begin(struct traffic *t, const struct traffic_settings *settings)
 		pthread_mutex_init(&r->mutex, NULL);
 		if (pthread_create(&r->thread, NULL, receive_all, r) != 0)
 			errx(1, "no threads");
+		name_thread(r->thread, "receive", d);
 	}
 }
 
