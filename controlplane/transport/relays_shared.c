@@ -191,6 +191,12 @@ static int open_shards(struct relays *relays, char reason[TP_REASON_SIZE])
 		if (!err)
 			err = steer_to(relays->steer, shard->address, i % RELAYS_SHARDS, shard->fd);
 	}
+	/* They are bound to ports of the kernel's choice, which are not relay ports for that. */
+	if (err == -EADDRINUSE)
+		return xdp_refuse(reason, err,
+			"the kernel has no port for the %zu sockets that packets are steered to: leave so "
+			"many of net.ipv4.ip_local_port_range out of net.ipv4.ip_local_reserved_ports",
+			relays->shards_count);
 	return err ? xdp_refuse(reason, err, "sockets to steer to: %s", strerror(-err)) : 0;
 }
 

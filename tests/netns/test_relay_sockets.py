@@ -233,6 +233,30 @@ def test_auto(lab, server):
                        "net.ipv4.ip_local_port_range=32768 60999")
 
 
+@pytest.mark.config(relay={"sockets": "auto"})
+@pytest.mark.fresh
+@covers("R14")
+def test_no_port_for_sockets_to_steer_to(lab, server):
+    """The kernel may keep all ports from everybody: said in one sentence, with what to do; auto goes on without."""
+    what_to_do = "out of net.ipv4.ip_local_reserved_ports"
+    server.halt()
+    try:
+        lab.server.run("sysctl", "-qw", "net.ipv4.ip_local_reserved_ports=1024-65535")
+        server.start()
+        said = kind_of(server)
+        assert said["kind"] == "per_allocation" and what_to_do in said["reason"], said
+        server.halt()
+        server.write_config({**server.config, "relay": {**server.config["relay"], "sockets": "shared"}})
+        with pytest.raises(ServerFailed) as refusal:
+            server.start()
+        line, = (l for l in str(refusal.value).splitlines() if what_to_do in l)
+        assert "32 sockets" in line and "in use" not in line
+    finally:
+        lab.server.run("sysctl", "-qw", "net.ipv4.ip_local_reserved_ports=")
+    server.start()
+    assert kind_of(server)["kind"] == "shared"
+
+
 @pytest.mark.config(relay={"sockets": "shared"})
 @pytest.mark.fresh
 @covers("DP-19-2")
