@@ -275,6 +275,11 @@ class Lab:
         for namespace, device in ((left, left_device), (right, right_device)):
             namespace.batch(f"link set {device} up")
             namespace.run("ethtool", "-K", device, "tx", "off", "gro", "on")
+            self.keep_neighbours(namespace, device)
+
+    def keep_neighbours(self, namespace, device):
+        """The kernel has one table for all namespaces, and takes away what it has not used itself for a minute."""
+        namespace.run("sysctl", "-qw", *(f"net.{ip}.neigh.{device}.gc_stale_time=86400" for ip in ("ipv4", "ipv6")))
 
     def remove(self):
         for fd in self.programs:
@@ -507,6 +512,8 @@ class Server(Daemon):
             self.dataplane.wait_ready()
         if self.lab.to_client == "tp0":
             self.lab.add_tunnels("tp0")
+            for device in ("tp0", "tp1"):
+                self.lab.keep_neighbours(self.lab.server, device)
 
     def stop(self):
         for daemon in (self, self.dataplane):
