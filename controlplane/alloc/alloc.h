@@ -157,6 +157,18 @@ struct allocation *alloc_find_id(const struct alloc_store *store, uint32_t id);
 /* Oldest first. */
 TAILQ_HEAD(alloc_list, allocation);
 const struct alloc_list *alloc_all(const struct alloc_store *store);
+
+/*
+ * A walk over all of them that may pause, whatever the store does meanwhile: what ends is left out,
+ * what is made is met at the end. The store has to outlive it.
+ */
+struct alloc_walk {
+	LIST_ENTRY(alloc_walk) link;
+	struct allocation *next;
+};
+void alloc_walk_begin(struct alloc_store *store, struct alloc_walk *walk);
+struct allocation *alloc_walk_next(struct alloc_walk *walk); /* NULL: that was the last one */
+void alloc_walk_end(struct alloc_walk *walk);
 uint32_t alloc_count(const struct alloc_store *store);
 /*
  * Does what `relay` sends to `peer` come to another relay of ours, without a 1:1 NAT at either of

@@ -53,6 +53,7 @@ int alloc_store_new(const struct alloc_settings *settings, const struct alloc_ho
 	store->hooks = *hooks;
 	store->now_ns = now_ns;
 	TAILQ_INIT(&store->all);
+	LIST_INIT(&store->walks);
 	if (alloc_hash_key.k[0] == 0 &&
 		getrandom(&alloc_hash_key, sizeof(alloc_hash_key), 0) != sizeof(alloc_hash_key))
 		return -EIO;
@@ -319,6 +320,36 @@ void alloc_prove(struct allocation *a, const struct auth_identity *identity)
 	a->identity = proved;
 }
 
+void alloc_walk_begin(struct alloc_store *store, struct alloc_walk *walk)
+{
+	walk->next = TAILQ_FIRST(&store->all);
+	LIST_INSERT_HEAD(&store->walks, walk, link);
+}
+
+struct allocation *alloc_walk_next(struct alloc_walk *walk)
+{
+	struct allocation *a = walk->next;
+
+	if (a)
+		walk->next = TAILQ_NEXT(a, link);
+	return a;
+}
+
+void alloc_walk_end(struct alloc_walk *walk)
+{
+	LIST_REMOVE(walk, link);
+}
+
+static void step_over(struct alloc_store *store, const struct allocation *a)
+{
+	struct alloc_walk *walk;
+
+	LIST_FOREACH(walk, &store->walks, link) {
+		if (walk->next == a)
+			walk->next = TAILQ_NEXT(a, link);
+	}
+}
+
 void alloc_delete(struct allocation *a)
 {
 	struct alloc_store *store = a->store;
@@ -332,6 +363,7 @@ void alloc_delete(struct allocation *a)
 	tp_map_shrink(&store->by_tuple);
 	tp_map_remove(&store->by_id, &a->by_id);
 	tp_map_shrink(&store->by_id);
+	step_over(store, a);
 	TAILQ_REMOVE(&store->all, a, link);
 	give_quota(a);
 	free_allocation(a);

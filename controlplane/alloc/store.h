@@ -44,6 +44,7 @@ struct alloc_store {
 	struct timer_wheel *wheel;
 	uint64_t now_ns;
 	struct alloc_list all;
+	LIST_HEAD(, alloc_walk) walks;
 	struct tp_map by_tuple, by_id;
 	struct tp_map reservations, users;
 	uint32_t last_id;

@@ -91,22 +91,54 @@ static json_t *describe(
 	return doc;
 }
 
-static json_t *run_list(const void *context, const json_t *params, struct rpc_error *error)
+struct listing {
+	const struct control_deps *deps;
+	struct command_list list;
+	struct alloc_walk walk;
+	char user[AUTH_USERNAME_MAX + 1]; /* empty: everybody's */
+};
+
+static void *begin_list(const void *context, const json_t *params, struct rpc_error *error)
 {
-	const struct control_deps *deps = context;
 	const char *user = json_string_value(json_object_get(params, "user"));
-	size_t limit = command_limit(params);
-	uint64_t now_ns = tp_clock_now_ns();
-	json_t *list = json_array();
+	struct listing *l = calloc(1, sizeof(*l));
+
+	if (!l)
+		return NULL;
+	l->deps = context;
+	l->list = command_list("allocations", params);
+	snprintf(l->user, sizeof(l->user), "%s", user ? user : "");
+	turn_server_walk(l->deps->turn, &l->walk);
+	return l;
+}
+
+static bool is_wanted(const struct listing *l, const struct allocation *a)
+{
+	return !l->user[0] || alloc_counts_for(a, l->user, strlen(l->user));
+}
+
+static enum rpc_progress go_on_with_list(void *walk, uint64_t until_ns, const struct rpc_sink *out)
+{
+	struct listing *l = walk;
 	const struct allocation *a;
 
-	TAILQ_FOREACH(a, turn_server_allocations(deps->turn), link) {
-		if (json_array_size(list) == limit)
-			break;
-		if (!user || alloc_counts_for(a, user, strlen(user)))
-			json_array_append_new(list, describe(deps, a, now_ns));
-	}
-	return json_pack("{s:o}", "allocations", list);
+	do {
+		a = l->list.count < l->list.limit ? alloc_walk_next(&l->walk) : NULL;
+		if (!a)
+			return command_list_end(&l->list, out);
+		if (is_wanted(l, a) &&
+			!command_list_add(&l->list, describe(l->deps, a, tp_clock_now_ns()), out))
+			return RPC_FAILED;
+	} while (tp_clock_now_ns() < until_ns);
+	return RPC_MORE;
+}
+
+static void end_list(void *walk)
+{
+	struct listing *l = walk;
+
+	alloc_walk_end(&l->walk);
+	free(l);
 }
 
 static struct allocation *find(
@@ -151,8 +183,10 @@ static const struct rpc_param id_params[] = {
 	{NULL},
 };
 
+static const struct rpc_walk list_walk = {begin_list, go_on_with_list, end_list};
+
 const struct rpc_method command_allocations_list = {
-	"allocations.list", true, list_params, run_list};
+	"allocations.list", true, list_params, .walk = &list_walk};
 const struct rpc_method command_allocations_show = {"allocations.show", true, id_params, run_show};
 const struct rpc_method command_allocations_delete = {
 	"allocations.delete", false, id_params, run_delete};

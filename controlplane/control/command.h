@@ -5,8 +5,10 @@
 #include "control.h"
 #include "rpc.h"
 
-/* Longer lists are asked for explicitly, and never so long that the event loop, which also relays
- * packets, stops for seconds: whoever may only look could ask for them again and again. */
+/*
+ * Longer lists are asked for explicitly. However long: the event loop also relays packets, so that
+ * what walks over allocations or flows does it in pieces (struct rpc_walk).
+ */
 #define COMMAND_LIST_DEFAULT 10000
 #define COMMAND_LIST_MAX     100000
 
@@ -27,5 +29,14 @@ json_t *command_traffic(uint64_t packets, uint64_t bytes); /* {"packets","bytes"
 json_t *command_address(const struct tp_addr *address);    /* "ip:port", "[ip]:port" */
 json_t *command_ip(const struct tp_addr *address);         /* "ip" */
 
-/* The parameter `limit`, or the default. */
-size_t command_limit(const json_t *params);
+/* A list that is told element by element: {"NAME":[...]}, at most so many of them. */
+struct command_list {
+	const char *name;
+	size_t limit; /* the parameter `limit`, or the default */
+	size_t count;
+};
+
+struct command_list command_list(const char *name, const json_t *params);
+/* Takes the reference of `element`; false: memory is out. */
+bool command_list_add(struct command_list *list, json_t *element, const struct rpc_sink *out);
+enum rpc_progress command_list_end(const struct command_list *list, const struct rpc_sink *out);

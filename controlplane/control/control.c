@@ -58,11 +58,40 @@ json_t *command_ip(const struct tp_addr *address)
 	return json_string(tp_addr_ip_text(address, text));
 }
 
-size_t command_limit(const json_t *params)
+struct command_list command_list(const char *name, const json_t *params)
 {
 	const json_t *limit = json_object_get(params, "limit");
 
-	return limit ? (size_t)json_integer_value(limit) : COMMAND_LIST_DEFAULT;
+	return (struct command_list){
+		.name = name,
+		.limit = limit ? (size_t)json_integer_value(limit) : COMMAND_LIST_DEFAULT,
+	};
+}
+
+static bool put_before_element(const struct command_list *list, const struct rpc_sink *out)
+{
+	char text[64];
+	int len = list->count ? snprintf(text, sizeof(text), ",")
+			      : snprintf(text, sizeof(text), "{\"%s\":[", list->name);
+
+	return out->put(text, (size_t)len, out->arg) == 0;
+}
+
+bool command_list_add(struct command_list *list, json_t *element, const struct rpc_sink *out)
+{
+	bool added = element && put_before_element(list, out) &&
+		     json_dump_callback(element, out->put, out->arg, JSON_COMPACT) == 0;
+
+	json_decref(element);
+	list->count++;
+	return added;
+}
+
+enum rpc_progress command_list_end(const struct command_list *list, const struct rpc_sink *out)
+{
+	if (list->count == 0 && !put_before_element(list, out))
+		return RPC_FAILED;
+	return out->put("]}", 2, out->arg) == 0 ? RPC_DONE : RPC_FAILED;
 }
 
 int control_open(const struct config_control *settings, struct control **out, char error[256])

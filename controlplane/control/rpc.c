@@ -5,6 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
+struct rpc_call {
+	const struct rpc_walk *walk;
+	void *state;
+	json_t *id;
+	bool has_begun;
+};
+
 json_t *rpc_refuse(struct rpc_error *error, enum rpc_code code, const char *format, ...)
 {
 	va_list args;
@@ -129,28 +136,99 @@ static bool check_params(
 	return true;
 }
 
-static json_t *call(const struct rpc_service *service, bool readonly, const char *name,
-	const json_t *params, struct rpc_error *error)
+/* The method, if it may be called; NULL and `error` says why not. */
+static const struct rpc_method *choose_method(const struct rpc_service *service, bool readonly,
+	const char *name, const json_t *params, struct rpc_error *error)
 {
 	const struct rpc_method *method = find_method(service, name);
-	json_t *none, *result;
 
 	if (!method)
-		return rpc_refuse(error, RPC_METHOD_NOT_FOUND, "no method %.60s", name);
-	if (readonly && !method->looks_only)
-		return rpc_refuse(
+		rpc_refuse(error, RPC_METHOD_NOT_FOUND, "no method %.60s", name);
+	else if (readonly && !method->looks_only)
+		rpc_refuse(
 			error, RPC_FORBIDDEN, "%s changes something, this socket only looks", name);
-	if (params && !json_is_object(params))
-		return rpc_refuse(
-			error, RPC_INVALID_PARAMS, "params: expected an object of named values");
-	none = json_object();
+	else if (params && !json_is_object(params))
+		rpc_refuse(error, RPC_INVALID_PARAMS, "params: expected an object of named values");
+	else
+		return method;
+	return NULL;
+}
+
+/* One that answers in pieces. */
+static void begin_call(const struct rpc_service *service, const struct rpc_walk *walk,
+	const json_t *params, json_t *id, struct rpc_error *error, struct rpc_call **out)
+{
+	void *state = walk->begin(service->context, params, error);
+	struct rpc_call *call = state ? calloc(1, sizeof(*call)) : NULL;
+
+	if (call) {
+		*call = (struct rpc_call){walk, state, json_incref(id), false};
+		*out = call;
+	} else if (state) {
+		walk->end(state);
+	}
+}
+
+/* The result, or NULL: then *out is set, or `error` says why not. */
+static json_t *call_method(const struct rpc_service *service, bool readonly, const char *name,
+	const json_t *params, json_t *id, struct rpc_error *error, struct rpc_call **out)
+{
+	const struct rpc_method *method = choose_method(service, readonly, name, params, error);
+	json_t *none = json_object(), *result = NULL;
+
 	if (!params)
 		params = none;
-	*error = (struct rpc_error){RPC_INTERNAL_ERROR, "out of memory"};
-	result = check_params(method, params, error) ? method->run(service->context, params, error)
-						     : NULL;
+	if (method)
+		*error = (struct rpc_error){RPC_INTERNAL_ERROR, "out of memory"};
+	if (method && check_params(method, params, error)) {
+		if (method->run)
+			result = method->run(service->context, params, error);
+		else if (id)
+			begin_call(service, method->walk, params, id, error, out);
+	}
 	json_decref(none);
 	return result;
+}
+
+static bool put(const struct rpc_sink *out, const char *text)
+{
+	return out->put(text, strlen(text), out->arg) == 0;
+}
+
+static bool put_head(struct rpc_call *call, const struct rpc_sink *out)
+{
+	call->has_begun = true;
+	return put(out, "{\"jsonrpc\":\"2.0\",\"result\":");
+}
+
+static bool put_tail(const struct rpc_call *call, const struct rpc_sink *out)
+{
+	return put(out, ",\"id\":") &&
+	       json_dump_callback(call->id, out->put, out->arg, JSON_COMPACT | JSON_ENCODE_ANY) ==
+		       0 &&
+	       put(out, "}\n");
+}
+
+enum rpc_progress rpc_call_go_on(
+	struct rpc_call *call, uint64_t until_ns, const struct rpc_sink *out)
+{
+	enum rpc_progress progress;
+
+	if (!call->has_begun && !put_head(call, out))
+		return RPC_FAILED;
+	progress = call->walk->go_on(call->state, until_ns, out);
+	if (progress == RPC_DONE && !put_tail(call, out))
+		return RPC_FAILED;
+	return progress;
+}
+
+void rpc_call_end(struct rpc_call *call)
+{
+	if (!call)
+		return;
+	call->walk->end(call->state);
+	json_decref(call->id);
+	free(call);
 }
 
 /* The id to answer with; NULL: it has none, so no answer is wanted. */
@@ -182,7 +260,8 @@ static const char *what_is_wrong(const json_t *request, json_t **id)
 	return NULL;
 }
 
-static char *answer_request(const struct rpc_service *service, bool readonly, json_t *request)
+static char *answer_request(
+	const struct rpc_service *service, bool readonly, json_t *request, struct rpc_call **call)
 {
 	struct rpc_error error;
 	const char *wrong;
@@ -193,9 +272,10 @@ static char *answer_request(const struct rpc_service *service, bool readonly, js
 		rpc_refuse(&error, RPC_INVALID_REQUEST, "%s", wrong);
 		return render_error(&error, id ? json_incref(id) : json_null());
 	}
-	result = call(service, readonly, json_string_value(json_object_get(request, "method")),
-		json_object_get(request, "params"), &error);
-	if (!id) {
+	result = call_method(service, readonly,
+		json_string_value(json_object_get(request, "method")),
+		json_object_get(request, "params"), id, &error, call);
+	if (!id || *call) {
 		json_decref(result);
 		return NULL;
 	}
@@ -203,19 +283,21 @@ static char *answer_request(const struct rpc_service *service, bool readonly, js
 	return result ? render("result", result, id) : render_error(&error, id);
 }
 
-char *rpc_answer(const struct rpc_service *service, bool readonly, const char *line, size_t len)
+char *rpc_answer(const struct rpc_service *service, bool readonly, const char *line, size_t len,
+	struct rpc_call **call)
 {
 	struct rpc_error error;
 	json_error_t reason;
 	json_t *request = json_loadb(line, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &reason);
 	char *answer;
 
+	*call = NULL;
 	if (!request) {
 		rpc_refuse(&error, RPC_PARSE_ERROR, "not JSON: %.120s at byte %d", reason.text,
 			reason.position);
 		return render_error(&error, json_null());
 	}
-	answer = answer_request(service, readonly, request);
+	answer = answer_request(service, readonly, request, call);
 	json_decref(request);
 	return answer;
 }

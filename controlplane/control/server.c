@@ -1,10 +1,12 @@
 /*
  * The control socket's plumbing. A client gets its answer before its next line is looked at, so
  * what it can make us keep is one line and one answer; a client that does not read is dropped.
+ * Answers that come in pieces are gone on with by one piece in each turn of the event loop.
  */
 #include "server.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/unix.h"
 
@@ -28,11 +30,16 @@
 #define UNREAD_S   10  /* an answer nobody takes */
 #define PAUSE_S    1   /* when the system has no more descriptors or memory */
 
+/* A piece of an answer takes what a batch of packets takes, and no more is made than is read. */
+#define PIECE_NS   (100 * UINT64_C(1000))
+#define UNREAD_MAX 65536
+
 struct session {
-	LIST_ENTRY(session) link;
+	TAILQ_ENTRY(session) link;
 	struct server *server;
 	struct bufferevent *stream;
-	bool ending; /* close when the output is out */
+	struct rpc_call *call; /* whose answer is under way */
+	bool ending;           /* close when the output is out */
 };
 
 struct server {
@@ -43,16 +50,18 @@ struct server {
 	bool readonly;
 	struct evconnlistener *listener;
 	struct event *pause;
+	struct event *turn; /* to go on with a call */
 	struct rpc_service service;
-	LIST_HEAD(session_list, session) sessions;
+	TAILQ_HEAD(session_list, session) sessions; /* whose turn it is comes first */
 	size_t sessions_count;
 	struct tp_log_limit log;
 };
 
 static void session_end(struct session *session)
 {
-	LIST_REMOVE(session, link);
+	TAILQ_REMOVE(&session->server->sessions, session, link);
 	session->server->sessions_count--;
+	rpc_call_end(session->call);
 	bufferevent_free(session->stream);
 	free(session);
 }
@@ -60,6 +69,16 @@ static void session_end(struct session *session)
 static size_t unsent(const struct session *session)
 {
 	return evbuffer_get_length(bufferevent_get_output(session->stream));
+}
+
+static bool is_idle(const struct session *session)
+{
+	return !session->call && unsent(session) == 0;
+}
+
+static bool can_go_on(const struct session *session)
+{
+	return session->call && unsent(session) < UNREAD_MAX;
 }
 
 static void send_line(struct session *session, char *line)
@@ -86,10 +105,20 @@ static bool take_line(struct session *session)
 		return false;
 	if (len == strlen(line) && is_blank(line))
 		return true;
-	answer = rpc_answer(&session->server->service, session->server->readonly, line, len);
+	answer = rpc_answer(
+		&session->server->service, session->server->readonly, line, len, &session->call);
 	if (answer)
 		send_line(session, answer);
 	return true;
+}
+
+/* Behind all other events of a turn of the loop, and not before the next one. */
+static void take_a_turn(struct server *server)
+{
+	static const struct timeval at_once = {0};
+
+	if (!event_pending(server->turn, EV_TIMEOUT, NULL))
+		event_add(server->turn, &at_once);
 }
 
 /* Answers while the client takes the answers. The session may be gone afterwards. */
@@ -97,20 +126,64 @@ static void session_work(struct session *session)
 {
 	struct evbuffer *input = bufferevent_get_input(session->stream);
 
-	while (!session->ending && unsent(session) == 0 && take_line(session))
+	while (!session->ending && is_idle(session) && take_line(session))
 		continue;
-	if (!session->ending && unsent(session) == 0 &&
-		evbuffer_get_length(input) > SERVER_LINE_MAX) {
+	if (!session->ending && is_idle(session) && evbuffer_get_length(input) > SERVER_LINE_MAX) {
 		send_line(session,
 			rpc_complaint(RPC_INVALID_REQUEST, "the line is longer than 65536 bytes"));
 		session->ending = true;
 	}
-	if (unsent(session) == 0 && session->ending)
+	if (can_go_on(session))
+		take_a_turn(session->server);
+	if (is_idle(session) && session->ending)
 		session_end(session);
-	else if (unsent(session) > 0)
+	else if (!is_idle(session))
 		bufferevent_disable(session->stream, EV_READ);
 	else
 		bufferevent_enable(session->stream, EV_READ);
+}
+
+static int put_unsent(const char *text, size_t len, void *arg)
+{
+	const struct session *session = arg;
+
+	return evbuffer_add(bufferevent_get_output(session->stream), text, len);
+}
+
+/* The session may be gone afterwards. */
+static void session_go_on(struct session *session)
+{
+	struct rpc_sink out = {put_unsent, session};
+	enum rpc_progress progress =
+		rpc_call_go_on(session->call, tp_clock_now_ns() + PIECE_NS, &out);
+
+	if (progress != RPC_MORE) {
+		rpc_call_end(session->call);
+		session->call = NULL;
+		session->ending |= progress == RPC_FAILED;
+	}
+	session_work(session);
+}
+
+/* One piece for whoever has waited longest; session_work() asks for the next turn. */
+static void on_turn(evutil_socket_t fd, short what, void *arg)
+{
+	struct server *server = arg;
+	struct session *session, *next;
+	bool others = false;
+
+	TAILQ_FOREACH(session, &server->sessions, link)
+		if (can_go_on(session))
+			break;
+	if (!session)
+		return;
+	TAILQ_FOREACH(next, &server->sessions, link)
+		others |= next != session && can_go_on(next);
+	TAILQ_REMOVE(&server->sessions, session, link);
+	TAILQ_INSERT_TAIL(&server->sessions, session, link);
+	session_go_on(session);
+	if (others)
+		take_a_turn(server);
 }
 
 static void on_data(struct bufferevent *stream, void *arg)
@@ -123,7 +196,7 @@ static void on_event(struct bufferevent *stream, short what, void *arg)
 	struct session *session = arg;
 
 	/* A client that has sent all it wants still gets its answers (socat, printf | nc -N). */
-	if ((what & BEV_EVENT_EOF) && unsent(session) > 0) {
+	if ((what & BEV_EVENT_EOF) && !is_idle(session)) {
 		session->ending = true;
 		return;
 	}
@@ -185,7 +258,7 @@ static void session_begin(struct server *server, struct event_base *base, int fd
 		return;
 	}
 	session->server = server;
-	LIST_INSERT_HEAD(&server->sessions, session, link);
+	TAILQ_INSERT_TAIL(&server->sessions, session, link);
 	server->sessions_count++;
 	bufferevent_setcb(session->stream, on_data, on_data, on_event, session);
 	/* No watermark: libevent 2.1 crashes there when memory is short, and session_work() looks.
@@ -268,7 +341,7 @@ int server_open(const struct server_socket *settings, struct server **out, char 
 
 	if (server) {
 		server->fd = -1;
-		LIST_INIT(&server->sessions);
+		TAILQ_INIT(&server->sessions);
 		server->readonly = settings->readonly;
 		snprintf(server->path, sizeof(server->path), "%s", settings->path);
 		server->group = find_group(settings->group);
@@ -292,7 +365,8 @@ int server_start(struct server *server, struct event_base *base, const struct rp
 	server->listener =
 		evconnlistener_new(base, on_accept, server, LEV_OPT_CLOSE_ON_EXEC, 0, server->fd);
 	server->pause = evtimer_new(base, on_pause_end, server);
-	if (!server->listener || !server->pause)
+	server->turn = evtimer_new(base, on_turn, server);
+	if (!server->listener || !server->pause || !server->turn)
 		return -ENOMEM;
 	evconnlistener_set_error_cb(server->listener, on_accept_error);
 	return 0;
@@ -302,10 +376,12 @@ void server_close(struct server *server)
 {
 	if (!server)
 		return;
-	while (!LIST_EMPTY(&server->sessions))
-		session_end(LIST_FIRST(&server->sessions));
+	while (!TAILQ_EMPTY(&server->sessions))
+		session_end(TAILQ_FIRST(&server->sessions));
 	if (server->pause)
 		event_free(server->pause);
+	if (server->turn)
+		event_free(server->turn);
 	if (server->listener)
 		evconnlistener_free(server->listener);
 	/* Without the right to remove the file it stays, and the next start replaces it. */

@@ -58,13 +58,20 @@ bool flows_police(const struct flows *flows, const struct allocation *allocation
 		flows->table, policer_of(flows_of_client(allocation)), direction, now_ns, len);
 }
 
+static void set_port(struct flows *flows, uint8_t local, uint16_t port, enum tp_port_state state)
+{
+	tp_table_set_port(flows->table, local, port, state);
+	if (flows->audit)
+		audit_port_changed(flows->audit, local, port);
+}
+
 static int own_port(struct flows *flows, const struct tp_addr *address, enum tp_port_state state)
 {
 	uint8_t local;
 	int err = tp_table_add_local(flows->table, address, &local);
 
 	if (!err)
-		tp_table_set_port(flows->table, local, address->port, state);
+		set_port(flows, local, address->port, state);
 	return err;
 }
 
@@ -83,7 +90,7 @@ static void disown_port(struct flows *flows, const struct tp_addr *address)
 	uint8_t local;
 
 	if (tp_table_find_local(flows->table, address, &local) == 0)
-		tp_table_set_port(flows->table, local, address->port, TP_PORT_NOT_OURS);
+		set_port(flows, local, address->port, TP_PORT_NOT_OURS);
 }
 
 int flows_own_listener(struct flows *flows, const struct tp_addr *listener)
@@ -347,6 +354,8 @@ static void set_missing(struct flows *flows, struct record *record, bool missing
 	uint8_t local;
 
 	record->is_missing = missing;
+	if (flows->audit)
+		audit_missing_changed(flows->audit);
 	if (missing)
 		list_missing(flows, record);
 	else
@@ -356,8 +365,7 @@ static void set_missing(struct flows *flows, struct record *record, bool missing
 	count = &flows->missing_by_port[local][relay->address.port];
 	*count += missing ? 1 : -1U;
 	if (*count == (missing ? 1 : 0))
-		tp_table_set_port(flows->table, local, relay->address.port,
-			missing ? TP_PORT_SLOW : TP_PORT_RELAY);
+		set_port(flows, local, relay->address.port, missing ? TP_PORT_SLOW : TP_PORT_RELAY);
 }
 
 static void place(struct flows *flows, struct record *record)
@@ -374,6 +382,8 @@ static void place(struct flows *flows, struct record *record)
 				strerror(-err));
 		return;
 	}
+	if (!err && flows->audit)
+		audit_flow_placed(flows->audit, record->slot);
 	/* The table counts every failure; a flow is to be counted once. */
 	if (record->is_missing)
 		tp_table_forget_unplaced(table);
@@ -455,6 +465,8 @@ static int take_number(struct flows *flows, struct client_flows *f, struct alloc
 		return flows->limited ? -ENOSPC : 0;
 	tp_table_reset_policer(flows->table, f->number);
 	spec_to_keep(allocation, &note);
+	if (flows->audit)
+		audit_note_made(flows->audit, f->number);
 	return tp_table_keep(flows->table, f->number, &note);
 }
 

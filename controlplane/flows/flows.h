@@ -82,9 +82,22 @@ void flows_add_traffic(const struct flows *flows, const struct allocation *alloc
 void flows_sweep(struct flows *flows, uint64_t now_ns);
 
 /*
- * Compares `allocations` (alloc_all()) with the table, both ways: flows, port states, the
+ * Compares `allocations` (alloc_all()) with the table, both ways: flows, port states, notes, the
  * count of missing flows. Returns the differences, each described by a call of `report` (which may
  * be NULL); 0 is the invariant.
  */
-uint32_t flows_audit(const struct flows *flows, const struct alloc_list *allocations,
+uint32_t flows_audit(struct flows *flows, const struct alloc_list *allocations,
 	void (*report)(void *arg, const char *text), void *arg);
+
+/*
+ * The same in pieces, between which anything may change: what does is no difference. Begin, expect
+ * each of the allocations there are (alloc_walk_begin() before), look until there is nothing more
+ * to look at (false), end; or end at any time, which then says nothing. Expecting costs what the
+ * allocation has, a look some microseconds. -EBUSY: there is one at a time; -ENOMEM.
+ */
+struct flows_audit;
+int flows_audit_begin(struct flows *flows, void (*report)(void *arg, const char *text), void *arg,
+	struct flows_audit **out);
+void flows_audit_expect(struct flows_audit *audit, const struct allocation *allocation);
+bool flows_audit_look(struct flows_audit *audit);
+uint32_t flows_audit_end(struct flows_audit *audit);

@@ -99,6 +99,12 @@ static inline struct client_flows *flows_of_client(const struct allocation *allo
 	return f->flows ? f : NULL;
 }
 
+/* What changes while an audit is under way: it is not to be held against anybody. */
+void audit_flow_placed(struct flows_audit *audit, uint32_t slot);
+void audit_port_changed(struct flows_audit *audit, uint8_t local, uint16_t port);
+void audit_note_made(struct flows_audit *audit, uint32_t number);
+void audit_missing_changed(struct flows_audit *audit);
+
 /* What the specification of a record does not have from alloc/. */
 void record_complete(const struct record *record, struct tp_flow_spec *out);
 
@@ -114,6 +120,7 @@ struct flows {
 	struct policers policers;
 	struct tp_addr *listeners;
 	size_t listeners_count;
+	struct flows_audit *audit; /* NULL: none is under way */
 	uint32_t own; /* a bit for each local address that is ours, whoever has ports there */
 	/* How many flows of a relay port are missing; touched for few ports, so it costs no memory.
 	 */

@@ -347,6 +347,11 @@ const struct alloc_list *turn_server_allocations(const struct turn_server *s)
 	return alloc_all(s->store);
 }
 
+void turn_server_walk(const struct turn_server *s, struct alloc_walk *walk)
+{
+	alloc_walk_begin(s->store, walk);
+}
+
 struct allocation *turn_server_find(struct turn_server *s, uint32_t id)
 {
 	return alloc_find_id(s->store, id);

@@ -98,7 +98,8 @@ int turn_server_restore_channel(
 
 /* Looking in from outside (control socket). */
 const struct alloc_list *turn_server_allocations(
-	const struct turn_server *server); /* alloc_all() */
+	const struct turn_server *server);                                        /* alloc_all() */
+void turn_server_walk(const struct turn_server *server, struct alloc_walk *walk); /* begins one */
 struct allocation *turn_server_find(struct turn_server *server, uint32_t id);
 void turn_server_delete(struct turn_server *server, struct allocation *allocation);
 uint32_t turn_server_count(const struct turn_server *server);

@@ -1,6 +1,7 @@
 /*
- * Compares the tables with what their owner believes is in them, both ways. Control plane's thread;
- * does not block; memory: one byte a slot, and a note for each difference.
+ * Compares the tables with what their owner believes is in them, both ways, in pieces: between two
+ * of them the tables may change. Control plane's thread; does not block; memory: one byte a slot,
+ * and a note for each difference.
  */
 #include "private.h"
 
@@ -17,9 +18,12 @@ struct difference {
 	char text[TEXT_SIZE];
 };
 
+enum { UNKNOWN, EXPECTED, PLACED };
+
 struct tp_audit {
 	const struct tp_table *table;
-	uint8_t *expected; /* by slot */
+	uint8_t *slots; /* which of these each is */
+	uint32_t looked_at;
 	struct difference *first, **end;
 	uint32_t count;
 };
@@ -32,8 +36,8 @@ int tp_audit_begin(const struct tp_table *table, struct tp_audit **out)
 		return -ENOMEM;
 	audit->table = table;
 	audit->end = &audit->first;
-	audit->expected = calloc(table->slots, 1);
-	if (!audit->expected)
+	audit->slots = calloc(table->slots, 1);
+	if (!audit->slots)
 		return -ENOMEM;
 	*out = TP_TAKE(audit);
 	return 0;
@@ -151,28 +155,33 @@ static const char *first_difference(const struct tp_record *a, const struct tp_r
 void tp_audit_expect(struct tp_audit *audit, uint32_t slot, const struct tp_flow_spec *spec)
 {
 	const struct tp_table *table = audit->table;
-	struct flow_text name = describe(table, spec);
 	struct tp_record want, found;
 	const char *what;
 
 	if (slot >= table->slots || tp_record_encode(table, spec, &want) != 0) {
-		differ(audit, "slot %u: %s cannot be there", slot, name.text);
+		differ(audit, "slot %u: %s cannot be there", slot, describe(table, spec).text);
 		return;
 	}
-	if (audit->expected[slot]) {
-		differ(audit, "slot %u: expected twice, now as %s", slot, name.text);
+	if (audit->slots[slot] == EXPECTED) {
+		differ(audit, "slot %u: expected twice, now as %s", slot,
+			describe(table, spec).text);
 		return;
 	}
-	audit->expected[slot] = 1;
+	audit->slots[slot] = EXPECTED;
 	found = tp_record_at(table, slot);
 	if (found.flow.key.ident == 0) {
-		differ(audit, "slot %u: missing: %s", slot, name.text);
+		differ(audit, "slot %u: missing: %s", slot, describe(table, spec).text);
 		return;
 	}
 	what = first_difference(&want, &found);
 	if (what)
 		differ(audit, "slot %u: other %s than expected of %s; there is %s", slot, what,
-			name.text, describe_record(table, slot).text);
+			describe(table, spec).text, describe_record(table, slot).text);
+}
+
+void tp_audit_placed(struct tp_audit *audit, uint32_t slot)
+{
+	audit->slots[slot] = PLACED;
 }
 
 /* What readers go by: the tag leads to the record, and to one record only. */
@@ -208,22 +217,31 @@ static void free_audit(struct tp_audit *audit)
 		next = d->next;
 		free(d);
 	}
-	free(audit->expected);
+	free(audit->slots);
 	free(audit);
+}
+
+bool tp_audit_look(struct tp_audit *audit, uint32_t slots)
+{
+	const struct tp_table *table = audit->table;
+	uint32_t left = table->slots - audit->looked_at;
+	uint32_t end = audit->looked_at + (slots < left ? slots : left);
+
+	for (uint32_t slot = audit->looked_at; slot < end; slot++) {
+		check_tag(audit, slot);
+		if (table->flows[slot].key.ident != 0 && audit->slots[slot] == UNKNOWN)
+			differ(audit, "slot %u: not expected: %s", slot,
+				describe_record(table, slot).text);
+	}
+	audit->looked_at = end;
+	return end < table->slots;
 }
 
 uint32_t tp_audit_end(
 	struct tp_audit *audit, void (*report)(void *arg, const char *text), void *arg)
 {
-	const struct tp_table *table = audit->table;
 	uint32_t count;
 
-	for (uint32_t slot = 0; slot < table->slots; slot++) {
-		check_tag(audit, slot);
-		if (table->flows[slot].key.ident != 0 && !audit->expected[slot])
-			differ(audit, "slot %u: not expected: %s", slot,
-				describe_record(table, slot).text);
-	}
 	for (struct difference *d = audit->first; d && report; d = d->next)
 		report(arg, d->text);
 	count = audit->count;

@@ -243,12 +243,19 @@ struct tp_flow_counters tp_worker_direction(
 	const struct tp_worker_counters *counters, enum tp_direction direction);
 
 /*
- * Audit: tell it every flow that should be there, then end it. Differences: expected but missing or
- * different (expiry to the tick, next hops too), there but not expected, a tag that misleads
- * readers. Each one is described by a call of `report` (which may be NULL); returns their number.
+ * Audit: tell it every flow that should be there, let it look at all slots, then end it.
+ * Differences: expected but missing or different (expiry to the tick, next hops too), there but not
+ * expected, a tag that misleads readers. Each one is described by a call of `report` (which may be
+ * NULL); returns their number.
+ *
+ * The table may change between these calls. Then each flow that is placed meanwhile has to be told:
+ * nobody may have expected it by the time that its slot is looked at. Whoever expects it all the
+ * same does no harm. tp_audit_look() looks at so many slots more; false: at all of them.
  */
 struct tp_audit;
 int tp_audit_begin(const struct tp_table *table, struct tp_audit **out);
 void tp_audit_expect(struct tp_audit *audit, uint32_t slot, const struct tp_flow_spec *spec);
+void tp_audit_placed(struct tp_audit *audit, uint32_t slot);
+bool tp_audit_look(struct tp_audit *audit, uint32_t slots);
 uint32_t tp_audit_end(
 	struct tp_audit *audit, void (*report)(void *arg, const char *text), void *arg);

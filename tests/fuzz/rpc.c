@@ -79,7 +79,8 @@ static void check_answer(const char *line, size_t len)
 
 static void answer_line(struct feed line, bool readonly)
 {
-	char *answer = rpc_answer(&service, readonly, (const char *)line.bytes, line.len);
+	struct rpc_call *call;
+	char *answer = rpc_answer(&service, readonly, (const char *)line.bytes, line.len, &call);
 
 	if (answer) {
 		MUST(strchr(answer, '\n') == answer + strlen(answer) - 1);

@@ -1,5 +1,7 @@
 """turnpikectl against a server that works: documents, exit codes, who may do what."""
 
+import threading
+
 import pytest
 
 from harness import *
@@ -66,6 +68,34 @@ def test_flows(server, a, p):
     assert len(server.ctl("flows", "list", "--limit", "1")["flows"]) == 1
     audit = server.audit()
     assert audit["differences"] == 0 and audit["details"] == []
+
+
+def test_while_everything_changes(server, client, p):
+    """Audits and lists are made between other events: what comes and goes meanwhile is no difference."""
+    clients = [client(CLIENTS4[n % 10]) for n in range(20)]
+    told = []
+
+    def ask():
+        for _ in range(10):
+            told.append((server.audit(), server.ctl("allocations", "list"), server.ctl("flows", "list")))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    turns = 0
+    while asking.is_alive() or turns <= len(clients):
+        c = clients[turns % len(clients)]
+        if c.allocated:
+            assert c.refresh(0).code == 0
+        else:
+            c.alloc()
+            c.bind(0x4000, p.address)
+        turns += 1
+    asking.join()
+    assert len(told) == 10
+    for audit, allocations, flows in told:
+        assert audit == {"differences": 0, "details": []}
+        assert len({a["id"] for a in allocations["allocations"]}) == len(allocations["allocations"])
+        assert len({f["slot"] for f in flows["flows"]}) == len(flows["flows"])
 
 
 def test_stats(server, a):

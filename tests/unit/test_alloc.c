@@ -502,6 +502,50 @@ static void ids_go_round_what_lives(void **state)
 	alloc_store_free(store);
 }
 
+static uint16_t next_of(struct alloc_walk *walk)
+{
+	const struct allocation *a = alloc_walk_next(walk);
+
+	return a ? a->tuple.client.port : 0;
+}
+
+/* Who is next may end, and the last one, and others may come: nobody is met twice or left out. */
+static void a_walk_goes_on_whatever_ends(void **state)
+{
+	struct ended ended = {0};
+	struct alloc_store *store =
+		new_store(&ended, (struct alloc_settings){.port_min = 50000, .port_max = 50019});
+	struct alloc_walk walk, other;
+	struct allocation *a[7];
+
+	(void)state;
+	for (uint16_t i = 0; i < 6; i++)
+		assert_int_equal(make(store, i + 1, "alice", PORTS_ANY, 600 * S, &a[i]), 0);
+	alloc_walk_begin(store, &walk);
+	alloc_walk_begin(store, &other);
+	assert_int_equal(next_of(&walk), 1);
+	alloc_delete(a[1]); /* is next */
+	alloc_delete(a[0]); /* was met */
+	assert_int_equal(next_of(&other), 3);
+	assert_int_equal(next_of(&walk), 3);
+	alloc_walk_end(&other);
+	alloc_delete(a[3]);
+	alloc_delete(a[4]);
+	assert_int_equal(next_of(&walk), 6);
+	assert_int_equal(next_of(&walk), 0);
+	alloc_walk_end(&walk);
+
+	alloc_walk_begin(store, &walk);
+	assert_int_equal(next_of(&walk), 3);
+	assert_int_equal(make(store, 7, "alice", PORTS_ANY, 600 * S, &a[6]), 0);
+	alloc_delete(a[5]);
+	assert_int_equal(next_of(&walk), 7);
+	assert_int_equal(next_of(&walk), 0);
+	alloc_walk_end(&walk);
+	alloc_delete(a[6]); /* nobody is told */
+	alloc_store_free(store);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -516,6 +560,7 @@ int main(void)
 		cmocka_unit_test(limits_hold),
 		cmocka_unit_test(the_server_has_a_limit_too),
 		cmocka_unit_test(ids_go_round_what_lives),
+		cmocka_unit_test(a_walk_goes_on_whatever_ends),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
 #include <event2/event.h>
 #include <grp.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -44,6 +45,50 @@ static json_t *run_flood(const void *context, const json_t *params, struct rpc_e
 	return json_stringn(text, sizeof(text));
 }
 
+/* Counts up to `count` in pieces, whatever time it is given; 13 cannot be begun, 50 not be ended.
+ */
+struct counting {
+	json_int_t count, next;
+};
+
+static int countings; /* that have begun and not ended */
+
+static void *begin_count(const void *context, const json_t *params, struct rpc_error *error)
+{
+	json_int_t count = json_integer_value(json_object_get(params, "count"));
+	struct counting *c = count == 13 ? NULL : calloc(1, sizeof(*c));
+
+	if (!c)
+		return rpc_refuse(error, RPC_REFUSED, "13 is too much");
+	*c = (struct counting){count, 0};
+	countings++;
+	return c;
+}
+
+static enum rpc_progress go_on_counting(void *walk, uint64_t until_ns, const struct rpc_sink *out)
+{
+	struct counting *c = walk;
+	char text[1024];
+	int len = snprintf(text, sizeof(text), "%s%lld", c->next ? "," : "[", (long long)c->next);
+
+	memset(text + len, ' ', sizeof(text) - (size_t)len); /* JSON takes no notice */
+	if ((c->count == 50 && c->next == 17) ||
+		out->put(text, c->count > 99 ? sizeof(text) : (size_t)len, out->arg))
+		return RPC_FAILED;
+	if (++c->next < c->count)
+		return RPC_MORE;
+	return out->put("]", 1, out->arg) == 0 ? RPC_DONE : RPC_FAILED;
+}
+
+static void end_count(void *walk)
+{
+	countings--;
+	free(walk);
+}
+
+static const struct rpc_walk count_walk = {begin_count, go_on_counting, end_count};
+static const struct rpc_param count_params[] = {{"count", JSON_INTEGER, true, 1, 5000}, {NULL}};
+
 static const struct rpc_param echo_params[] = {
 	{"name", JSON_STRING, true, 1, 8},
 	{"count", JSON_INTEGER, false, 1, 100},
@@ -54,6 +99,7 @@ static const struct rpc_method methods[] = {
 	{"change", false, NULL, run_change},
 	{"fail", true, NULL, run_fail},
 	{"flood", true, NULL, run_flood},
+	{"count", true, count_params, .walk = &count_walk},
 };
 static const struct rpc_service service = {methods, sizeof(methods) / sizeof(methods[0]), NULL};
 
@@ -112,6 +158,10 @@ static const struct {
 		ERROR(1, "-32602") "count", ""},
 	{CALL("change", ",\"params\":{\"x\":1}"), false, ERROR(1, "-32602") "change has no", ""},
 
+	{CALL("count", ""), true, ERROR(1, "-32602") "count needs the parameter count", ""},
+	{CALL("count", ",\"params\":{\"count\":13}"), true, ERROR(1, "-32000") "13 is", ""},
+	{"{\"jsonrpc\":\"2.0\",\"method\":\"count\",\"params\":{\"count\":3}}", false, NULL, NULL},
+
 	{CALL("fail", ""), false, ERROR(1, "-32000") "no allocation 7\"}", "\"id\":1}\n"},
 	{CALL("change", ""), true, ERROR(1, "-32001") "change changes something", "\"id\":1}\n"},
 	{CALL("absent", ""), true, ERROR(1, "-32601"), ""},
@@ -129,8 +179,9 @@ static bool begins_and_ends(const char *text, const char *begin, const char *end
 static void test_messages(void **state)
 {
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		char *answer = rpc_answer(
-			&service, rows[i].readonly, rows[i].message, strlen(rows[i].message));
+		struct rpc_call *call;
+		char *answer = rpc_answer(&service, rows[i].readonly, rows[i].message,
+			strlen(rows[i].message), &call);
 		bool right = rows[i].begin
 				     ? answer && begins_and_ends(answer, rows[i].begin, rows[i].end)
 				     : answer == NULL;
@@ -140,7 +191,17 @@ static void test_messages(void **state)
 				rows[i].begin ? rows[i].begin : "nothing",
 				rows[i].end ? rows[i].end : "", answer ? answer : "nothing");
 		free(answer);
+		assert_null(call);
 	}
+}
+
+/* Asks for what is answered at once, or not at all. */
+static void ask(bool readonly, const char *line)
+{
+	struct rpc_call *call;
+
+	free(rpc_answer(&service, readonly, line, strlen(line), &call));
+	assert_null(call);
 }
 
 /* What is refused has no effect; a notification has one. */
@@ -150,11 +211,11 @@ static void test_effects(void **state)
 	static const char notification[] = "{\"jsonrpc\":\"2.0\",\"method\":\"change\"}";
 
 	changes = 0;
-	free(rpc_answer(&service, true, call, strlen(call)));
-	free(rpc_answer(&service, true, notification, strlen(notification)));
+	ask(true, call);
+	ask(true, notification);
 	assert_int_equal(changes, 0);
-	free(rpc_answer(&service, false, call, strlen(call)));
-	free(rpc_answer(&service, false, notification, strlen(notification)));
+	ask(false, call);
+	ask(false, notification);
 	assert_int_equal(changes, 2);
 }
 
@@ -323,6 +384,87 @@ static void test_slow_reader(void **state)
 	event_base_loop(f->base, EVLOOP_NONBLOCK);
 }
 
+#define COUNT_TO(n) CALL("count", ",\"params\":{\"count\":" #n "}") "\n"
+
+/* Piece by piece, in one line each; the client's next line has to wait for the end of it. */
+static void test_pieces(void **state)
+{
+	struct fixture *f = *state;
+	int fd = connect_to(f->path);
+
+	put(fd, COUNT_TO(3) CALL("change", "") "\n" COUNT_TO(1));
+	expect(f, fd, RESULT("[0,1,2]") RESULT("true") RESULT("[0]"));
+	assert_int_equal(countings, 0);
+	/* also when it will say no more */
+	put(fd, COUNT_TO(5));
+	assert_int_equal(shutdown(fd, SHUT_WR), 0);
+	expect(f, fd, RESULT("[0,1,2,3,4]"));
+	assert_int_equal(recv(fd, (char[1]){0}, 1, 0), 0);
+	close(fd);
+}
+
+/* One that cannot be finished has no end, and nothing comes behind it. */
+static void test_pieces_that_fail(void **state)
+{
+	struct fixture *f = *state;
+	char answer[4096];
+	int fd = connect_to(f->path);
+
+	changes = 0;
+	put(fd, COUNT_TO(50) CALL("change", "") "\n");
+	assert_true(get(f, fd, answer, sizeof(answer)) > 0);
+	assert_null(strchr(answer, '\n'));
+	assert_int_equal(recv(fd, (char[1]){0}, 1, 0), 0);
+	assert_int_equal(changes + countings, 0);
+	close(fd);
+}
+
+static void turn(struct fixture *f, int times)
+{
+	for (int i = 0; i < times; i++)
+		event_base_loop(f->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+}
+
+/* Who asks meanwhile has an answer long before; who walks as well has turns of his own. */
+static void test_others_between_pieces(void **state)
+{
+	struct fixture *f = *state;
+	int walkers[2] = {connect_to(f->path), connect_to(f->path)}, fd = connect_to(f->path);
+	char answer[65536];
+
+	for (int i = 0; i < 2; i++)
+		put(walkers[i], COUNT_TO(16));
+	turn(f, 8);
+	assert_int_equal(countings, 2);
+	put(fd, CALL("change", "") "\n");
+	turn(f, 3);
+	assert_int_equal(recv(fd, answer, sizeof(answer), 0), strlen(RESULT("true")));
+	assert_int_equal(countings, 2);
+	for (int i = 0; i < 2; i++) {
+		assert_true(get(f, walkers[i], answer, sizeof(answer)) > 0);
+		assert_non_null(strstr(answer, "14,15],\"id\":1}\n"));
+		close(walkers[i]);
+	}
+	close(fd);
+	turn(f, 3);
+	assert_int_equal(countings, 0);
+}
+
+/* No more is made than is read, and nothing more once the client has gone. */
+static void test_pieces_that_nobody_reads(void **state)
+{
+	struct fixture *f = *state;
+	int fd = connect_to(f->path);
+
+	/* Of its five million bytes neither the socket nor our output takes more than a part. */
+	put(fd, COUNT_TO(5000));
+	turn(f, 10000);
+	assert_int_equal(countings, 1);
+	close(fd);
+	turn(f, 3);
+	assert_int_equal(countings, 0);
+}
+
 static void test_socket_file(void **state)
 {
 	struct fixture *f = *state;
@@ -343,15 +485,14 @@ static void test_socket_file(void **state)
 
 static void test_stale_socket(void **state)
 {
-	struct server_socket settings = {.path = "/tmp/test_control.stale.sock"};
-	struct sockaddr_un sun = {
-		.sun_family = AF_UNIX, .sun_path = "/tmp/test_control.stale.sock"};
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	struct server_socket settings = {.path = sun.sun_path};
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 	struct server *server = NULL;
 	char error[256];
 	FILE *file;
 
-	unlink(sun.sun_path);
+	snprintf(sun.sun_path, sizeof(sun.sun_path), "/tmp/test_control.%d.stale", (int)getpid());
 	assert_int_equal(bind(fd, (struct sockaddr *)&sun, sizeof(sun)), 0);
 	close(fd);
 	assert_int_equal(server_open(&settings, &server, error), 0);
@@ -403,12 +544,13 @@ static int visit(const char *path, size_t i)
 static void test_visitors(void **state)
 {
 	struct fixture *f = *state;
-	struct server_socket settings = {.path = "/tmp/test_control.group.sock", .group = "daemon"};
+	char path[64], error[256];
+	struct server_socket settings = {.path = path, .group = "daemon"};
 	struct server *server = NULL;
-	char error[256];
 
 	if (geteuid() != 0)
 		skip();
+	snprintf(path, sizeof(path), "/tmp/test_control.%d.group", (int)getpid());
 	assert_int_equal(server_open(&settings, &server, error), 0);
 	assert_int_equal(server_start(server, f->base, &service), 0);
 	for (size_t i = 0; i < sizeof(visitors) / sizeof(visitors[0]); i++) {
@@ -439,10 +581,15 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_too_long, start, finish),
 		cmocka_unit_test_setup_teardown(test_too_many, start, finish),
 		cmocka_unit_test_setup_teardown(test_slow_reader, start, finish),
+		cmocka_unit_test_setup_teardown(test_pieces, start, finish),
+		cmocka_unit_test_setup_teardown(test_pieces_that_fail, start, finish),
+		cmocka_unit_test_setup_teardown(test_others_between_pieces, start, finish),
+		cmocka_unit_test_setup_teardown(test_pieces_that_nobody_reads, start, finish),
 		cmocka_unit_test_setup_teardown(test_socket_file, start, finish),
 		cmocka_unit_test(test_stale_socket),
 		cmocka_unit_test_setup_teardown(test_visitors, start, finish),
 	};
 
+	signal(SIGPIPE, SIG_IGN); /* as turnpiked does */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

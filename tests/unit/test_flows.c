@@ -816,6 +816,34 @@ static void spoil_grant(struct world *w, uint32_t slot, const struct tp_flow_spe
 	assert_int_equal(alloc_permit(relay, &other, w->now_ns + SECOND, &ungranted), 0);
 }
 
+/* What comes and goes meanwhile hides no fault and is none. */
+static uint32_t audit_beside_others(struct world *w)
+{
+	struct alloc_relay *comes, *goes = allocate(w, TP_IPV4, TP_IPV6);
+	struct tp_addr peer = addr("203.0.113.8", 9000), peer6 = addr("2001:db8:2::8", 9000);
+	struct flows_audit *audit, *second;
+	struct allocation *a;
+	bool is_there = false;
+
+	bind_channel(w, goes, 0x4000, &peer6, 600);
+	assert_int_equal(flows_audit_begin(w->flows, NULL, NULL, &audit), 0);
+	assert_int_equal(flows_audit_begin(w->flows, NULL, NULL, &second), -EBUSY);
+	TAILQ_FOREACH(a, alloc_all(w->store), link)
+		flows_audit_expect(audit, a);
+	for (int look = 0; flows_audit_look(audit); look++) {
+		if (look == 1) {
+			comes = allocate(w, TP_IPV4, TP_IPV4);
+			bind_channel(w, comes, 0x4000, &peer, 600);
+			permit(w, comes, &peer, 300);
+			alloc_delete(goes->allocation);
+			is_there = true;
+		}
+	}
+	assert_true(is_there);
+	alloc_delete(TAILQ_LAST(alloc_all(w->store), alloc_list)); /* which came */
+	return flows_audit_end(audit);
+}
+
 static void test_audit_finds(void **state)
 {
 	static void (*const rows[])(
@@ -840,6 +868,7 @@ static void test_audit_finds(void **state)
 		/* A permission that is over ends two flows: its own and the channel's. */
 		assert_int_equal(flows_audit(w.flows, alloc_all(w.store), NULL, NULL),
 			rows[i] == spoil_truth ? 2 : 1);
+		assert_int_equal(audit_beside_others(&w), rows[i] == spoil_truth ? 2 : 1);
 
 		/* Not torn down by tear_down(): its assertions are broken on purpose. */
 		live = tp_table_live(w.table);
@@ -990,6 +1019,36 @@ static void test_random(void **state)
 	tear_down(&p.world);
 }
 
+/* Anything may happen between two pieces of an audit, also its end. */
+static void test_audit_in_pieces(void **state)
+{
+	struct play p = {.seed = 20260102};
+
+	build(&p.world, 128);
+	for (int round = 0; round < 150; round++) {
+		struct flows_audit *audit;
+		struct alloc_walk walk;
+		struct allocation *a;
+
+		assert_int_equal(
+			flows_audit_begin(p.world.flows, print_difference, NULL, &audit), 0);
+		alloc_walk_begin(p.world.store, &walk);
+		while ((a = alloc_walk_next(&walk))) {
+			flows_audit_expect(audit, a);
+			for (uint32_t i = draw(&p.seed, 6); i > 0; i--)
+				play_once(&p);
+		}
+		for (int look = 0; flows_audit_look(audit); look++) {
+			if (round % 10 == 9 && look == 5)
+				break;
+			play_once(&p);
+		}
+		alloc_walk_end(&walk);
+		assert_int_equal(flows_audit_end(audit), 0);
+	}
+	tear_down(&p.world);
+}
+
 static uint8_t flags_of(const struct world *w, enum tp_flow_kind kind)
 {
 	const struct tp_flow *flows = w->memory.regions[TP_REGION_FLOWS];
@@ -1040,6 +1099,7 @@ int main(void)
 		cmocka_unit_test(test_audit_finds),
 		cmocka_unit_test(test_own_addresses),
 		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_audit_in_pieces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
