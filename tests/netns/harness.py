@@ -464,6 +464,17 @@ class Dataplane(Daemon):
 
     name = "turnpike-dataplane"
 
+    def must_run(self):
+        """
+        A cable's queue may be a predecessor's for a moment after that has ended, since the kernel takes AF_XDP sockets
+        apart later than processes. net_af_xdp cannot be asked twice in one process: a supervisor would start another.
+        """
+        taken = "Failed to create xsk socket"
+        if self.process.poll() is not None and taken in self.log(self.log_start) and self.log().count(taken) < 20:
+            time.sleep(0.3)
+            self.launch()
+        super().must_run()
+
     def environment(self):
         """Without privileges net_af_xdp cannot take its program off, and leaks what held it."""
         if self.lab.to_client != "tp0":

@@ -14,6 +14,7 @@ import pytest
 
 from harness import *
 from rows import covers, table
+from test_afxdp import OneQueue
 from test_fastpath import Oracle, bound, exchange
 from turn import *
 
@@ -292,6 +293,22 @@ def test_killed_control_plane(bound, client, p, server):
     bound.allocated = False
     relays_fast(server, client, p)
     assert server.dataplane.process.pid == worker and server.dataplane.is_running()
+
+
+@pytest.mark.fresh
+@covers("DP-19-2")
+def test_queue_that_a_predecessor_is_leaving(server, lab, client, p):
+    """The kernel takes AF_XDP sockets apart some time after their process has ended: it says so, and the next one runs."""
+    server.dataplane.halt()
+    predecessor = OneQueue(lab.server, "to_client", 0)
+    try:
+        server.dataplane.launch()
+        assert server.dataplane.process.wait(60) == 1
+    finally:
+        predecessor.close()
+    assert "Failed to create xsk socket" in server.dataplane.log(server.dataplane.log_start)
+    server.dataplane.wait_ready()
+    relays_fast(server, client, p)
 
 
 # ---- what is refused, and what is left ----------------------------------------------------------

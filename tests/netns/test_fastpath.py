@@ -130,6 +130,7 @@ class Oracle:
         self.running = False
         for t in self.threads:
             t.join()
+        eventually(lambda: self.collect() or len(self.up) == len(self.down) == self.sent, 2)
         before = -1
         while before != len(self.up) + len(self.down):  # until nothing more comes
             before = len(self.up) + len(self.down)
