@@ -66,11 +66,11 @@ static TP_INLINE enum tp_verdict tp_usual_of(struct tp_host *host, struct tp_pac
 	struct tp_way *way, const struct tp_asked *asked, struct tp_found found)
 {
 	const struct tp_config *config = tp_host_config(host);
-	enum tp_flow_kind kind;
+	/* Not the record's own word, which is gone when it was revoked meanwhile. */
+	enum tp_flow_kind kind = asked->key.kind;
 
 	if (!config || !tp_find_asked(host, config, asked, &found))
 		return TP_UNDECIDED;
-	kind = TP_READ_ONCE(found.flow->key.kind);
 	tp_set_way(way, TP_ETHERNET_LEN, 0);
 	if (tp_begin_way(pkt, v4, way) != TP_RELAYED || !tp_open_usual(pkt, kind, way))
 		return TP_UNDECIDED;

@@ -65,6 +65,26 @@ void native_run(
 	let_go(&pkt, in, out);
 }
 
+void native_run_revoked(const struct world *world, const struct frame *in, struct outcome *out)
+{
+	struct tp_host host = host_of(world);
+	struct tp_packet pkt = hold(in, HEADROOM);
+	struct tp_found found = TP_NOTHING_FOUND;
+	struct tp_asked asked;
+	uint64_t ident;
+
+	if (tp_begin_common(&host, &pkt, host.config, true, &asked) ||
+		tp_begin_common(&host, &pkt, host.config, false, &asked))
+		found = tp_find_flow(&host, host.config, &asked.key);
+	if (!found.flow)
+		abort();
+	ident = found.flow->key.ident;
+	found.flow->key.ident = 0;
+	out->verdict = tp_relay_any(&host, &pkt, &asked, found);
+	found.flow->key.ident = ident;
+	let_go(&pkt, in, out);
+}
+
 void native_run_burst(const struct world *world, const struct frame *in, uint32_t count,
 	size_t headroom, struct outcome *out)
 {

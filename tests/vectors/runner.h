@@ -23,6 +23,9 @@ struct outcome {
 void native_run(
 	const struct world *world, const struct frame *in, size_t headroom, struct outcome *out);
 
+/* A packet of the common shape whose flow is revoked as soon as it is found. */
+void native_run_revoked(const struct world *world, const struct frame *in, struct outcome *out);
+
 /* The same as a polling worker does it (core/burst.h): up to TP_BURST frames together. */
 void native_run_burst(const struct world *world, const struct frame *in, uint32_t count,
 	size_t headroom, struct outcome *out);
