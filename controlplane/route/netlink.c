@@ -367,6 +367,9 @@ static void parse_path(int family, const struct nlattr *attr, struct netlink_rou
 	case RTA_VIA:
 		parse_via(attr, &out->gateway);
 		break;
+	case RTA_ENCAP_TYPE:
+		out->unicast = false;
+		break;
 	}
 }
 

@@ -57,8 +57,8 @@ struct netlink_neighbour {
 bool netlink_parse_neighbour(const struct nlmsghdr *message, struct netlink_neighbour *out);
 
 struct netlink_route {
-	bool unicast;
-	bool cloned; /* a cache entry: no change of the routes */
+	bool unicast; /* and the kernel puts nothing around what goes there (MPLS, SRv6) */
+	bool cloned;  /* a cache entry: no change of the routes */
 	uint32_t ifindex;
 	uint32_t mtu;           /* 0: the link's */
 	struct tp_addr gateway; /* no family: on the link */

@@ -222,6 +222,20 @@ def test_more_specific_and_forbidding_routes(probe, flag, local, far, gateway, o
     p.wait(far, "02:00:00:00:00:02")
 
 
+@FAMILIES
+def test_wrapping_route(probe, flag, local, far, gateway, other):
+    """What a route puts into a tunnel is the kernel's to send."""
+    neighbour(gateway, "02:00:00:00:00:02")
+    length = 32 if flag == "-4" else 128
+    way = f"{far}/{length} encap seg6 mode encap segs fd07::9 via {gateway} dev v0"
+    p = probe((local, far))
+    p.wait(far, "02:00:00:00:00:02")
+    ip(f"-n {US} {flag} route add {way}")
+    p.wait(far, "HOP 0 ")
+    ip(f"-n {US} {flag} route del {far}/{length}")
+    p.wait(far, "02:00:00:00:00:02")
+
+
 def test_interface_goes_down_and_comes_back(probe):
     """IPv4 only, whose routes go with the link without a word."""
     subprocess.run(["nsenter", f"--net=/run/netns/{US}", "sh", "-c",
