@@ -14,6 +14,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "dataplane/core/host.h"
+#include "dataplane/core/order.h"
 
 #define FIXED_TABLE(table_name, element, count) element table_name[count] SEC(".data." #table_name)
 
@@ -53,6 +54,12 @@ struct tp_host {
 static TP_INLINE const struct tp_config *tp_host_config(struct tp_host *host)
 {
 	return config;
+}
+
+static TP_INLINE uint32_t tp_host_bucket_mask(
+	struct tp_host *host, const struct tp_config *tables_config)
+{
+	return TP_READ_ONCE(tables_config->bucket_mask);
 }
 
 static TP_INLINE uint64_t tp_host_layout(struct tp_host *host)

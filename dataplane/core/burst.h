@@ -253,7 +253,7 @@ static TP_INLINE bool tp_relay_burst(
 		return false;
 	}
 	search = (struct tp_search){.salt = {config->salt[0], config->salt[1], config->salt[2]},
-		.bucket_mask = TP_READ_ONCE(config->bucket_mask)};
+		.bucket_mask = tp_host_bucket_mask(host, config)};
 	burst.away_count = 0;
 	burst.odd_count = 0;
 	tp_shared_open(&burst.shared);

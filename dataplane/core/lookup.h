@@ -172,7 +172,7 @@ static TP_INLINE struct tp_found tp_find_flow(
 	struct tp_host *host, const struct tp_config *config, const struct tp_flow_key *key)
 {
 	struct tp_place place =
-		tp_place_of(tp_flow_hash(key, config->salt), TP_READ_ONCE(config->bucket_mask));
+		tp_place_of(tp_flow_hash(key, config->salt), tp_host_bucket_mask(host, config));
 	struct tp_found found = tp_find_at_home(host, &place);
 
 	if (TP_LIKELY(found.flow && tp_is_flow(found.flow, key)))
@@ -206,7 +206,7 @@ static TP_INLINE struct tp_found tp_find_other(
 
 	if (!config)
 		return TP_NOTHING_FOUND;
-	place = tp_place_of(tp_flow_hash(&key, config->salt), TP_READ_ONCE(config->bucket_mask));
+	place = tp_place_of(tp_flow_hash(&key, config->salt), tp_host_bucket_mask(host, config));
 	found = tp_find_at_home(host, &place);
 	if (TP_LIKELY(found.flow && tp_is_flow(found.flow, &key)))
 		return found;

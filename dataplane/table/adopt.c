@@ -38,7 +38,7 @@ static bool is_sound(const struct tp_table *table, uint32_t slot)
 	struct tp_record record = tp_record_at(table, slot), again;
 	struct tp_flow_spec spec;
 
-	if (record.flow.key.local >= table->config->locals)
+	if (record.flow.key.local >= tp_table_locals(table))
 		return false;
 	tp_record_decode(&record, &spec);
 	return tp_record_encode(table, &spec, &again) == 0 &&

@@ -120,7 +120,7 @@ static int read_relay(
 {
 	if (!ref->used)
 		return ref->word == 0 ? 0 : -EINVAL;
-	if (ref->used != 1 || ref->zero != 0 || ref->local >= table->config->locals)
+	if (ref->used != 1 || ref->zero != 0 || ref->local >= tp_table_locals(table))
 		return -EINVAL;
 	*out = tp_table_local(table, ref->local);
 	out->port = tp_from_be16(ref->port);
@@ -129,35 +129,39 @@ static int read_relay(
 
 int tp_table_kept(const struct tp_table *table, uint32_t number, struct tp_kept_allocation *out)
 {
-	const struct tp_kept *kept = &table->kept[number];
 	struct tp_kept_allocation a;
+	struct tp_kept kept;
 
-	if (!is_number(table, number) || kept->id == 0)
+	if (!is_number(table, number))
 		return -ENOENT;
-	if (kept->server >= table->config->locals || kept->name_len > TP_KEPT_NAME)
+	/* What is looked at here must not change before it is used. */
+	kept = TP_READ_ONCE(table->kept[number]);
+	if (kept.id == 0)
+		return -ENOENT;
+	if (kept.server >= tp_table_locals(table) || kept.name_len > TP_KEPT_NAME)
 		return -EINVAL;
 	a = (struct tp_kept_allocation){
-		.id = kept->id,
-		.transport = kept->transport,
-		.client = address_of(kept->client, kept->client_port),
-		.server = tp_table_local(table, kept->server),
-		.owner = {kept->owner[0], kept->owner[1]},
-		.quota = kept->quota,
-		.time_limited = kept->time_limited,
-		.name_len = kept->name_len,
+		.id = kept.id,
+		.transport = kept.transport,
+		.client = address_of(kept.client, kept.client_port),
+		.server = tp_table_local(table, kept.server),
+		.owner = {kept.owner[0], kept.owner[1]},
+		.quota = kept.quota,
+		.time_limited = kept.time_limited,
+		.name_len = kept.name_len,
 	};
-	a.server.port = tp_from_be16(kept->server_port);
-	memcpy(a.name, kept->name, kept->name_len);
+	a.server.port = tp_from_be16(kept.server_port);
+	memcpy(a.name, kept.name, kept.name_len);
 	for (unsigned int f = 0; f < TP_RELAYS; f++) {
 		struct tp_addr *address = &a.relays[f].address;
 
-		if (read_relay(table, &kept->relays[f].ref, address) < 0)
+		if (read_relay(table, &kept.relays[f].ref, address) < 0)
 			return -EINVAL;
 		if (!address->family)
 			continue;
 		if ((address->family == TP_IPV4) != (f == TP_RELAY_V4))
 			return -EINVAL;
-		a.relays[f].expires_ns = kept->relays[f].expires_ns;
+		a.relays[f].expires_ns = kept.relays[f].expires_ns;
 	}
 	*out = a;
 	return 0;

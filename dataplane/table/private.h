@@ -3,6 +3,8 @@
 
 #include "table.h"
 
+#include "dataplane/core/order.h"
+
 /* ADOPTED: live for readers, and nobody has published it in this life. */
 enum slot_state { SLOT_FREE, SLOT_LIVE, SLOT_RESTING, SLOT_ADOPTED };
 
@@ -71,10 +73,22 @@ int tp_record_encode(
 struct tp_record tp_record_at(const struct tp_table *table, uint32_t slot);
 void tp_record_decode(const struct tp_record *record, struct tp_flow_spec *out);
 
+/*
+ * Workers have the memory mapped as well. What they may do to it by mistake or worse misplaces
+ * flows; it does not lead the writer out of its arrays.
+ */
 static inline struct tp_place tp_table_place(
 	const struct tp_table *table, const struct tp_flow_key *key)
 {
-	return tp_place_of(tp_flow_hash(key, table->config->salt), table->config->bucket_mask);
+	return tp_place_of(
+		tp_flow_hash(key, table->config->salt), table->slots / TP_BUCKET_SLOTS - 1);
+}
+
+static inline uint32_t tp_table_locals(const struct tp_table *table)
+{
+	uint32_t count = TP_READ_ONCE(table->config->locals);
+
+	return count < TP_LOCALS_MAX ? count : TP_LOCALS_MAX;
 }
 
 static inline uint16_t *tp_table_tag(const struct tp_table *table, uint32_t slot)

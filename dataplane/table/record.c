@@ -23,7 +23,7 @@ static bool side_is_valid(const struct tp_table *table, const struct tp_flow_sid
 	/* A v4-mapped IPv6 address would match packets of the IPv4 host (threat P03). */
 	return (remote->family == TP_IPV4 || remote->family == TP_IPV6) &&
 	       is_mapped(remote->ip) == (remote->family == TP_IPV4) &&
-	       side->local < table->config->locals;
+	       side->local < tp_table_locals(table);
 }
 
 static bool relays_are_valid(const struct tp_table *table, const struct tp_flow_spec *spec)
@@ -33,7 +33,7 @@ static bool relays_are_valid(const struct tp_table *table, const struct tp_flow_
 
 		if (!relay->used && relay->word != 0)
 			return false;
-		if (relay->used && (relay->local >= table->config->locals ||
+		if (relay->used && (relay->local >= tp_table_locals(table) ||
 					   is_mapped(table->locals[relay->local].ip) !=
 						   (family == TP_RELAY_V4)))
 			return false;
@@ -118,7 +118,7 @@ static void set_rewrite(
 
 static bool is_own(const struct tp_table *table, const uint64_t ip[2])
 {
-	for (uint32_t i = 0; i < table->config->locals; i++) {
+	for (uint32_t i = 0; i < tp_table_locals(table); i++) {
 		if (memcmp(table->locals[i].ip, ip, sizeof(table->locals[i].ip)) == 0)
 			return true;
 	}

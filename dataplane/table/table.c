@@ -123,7 +123,7 @@ void tp_table_enable(struct tp_table *table, bool on)
 
 int tp_table_find_local(const struct tp_table *table, const struct tp_addr *ip, uint8_t *index)
 {
-	for (uint32_t i = 0; i < table->config->locals; i++) {
+	for (uint32_t i = 0; i < tp_table_locals(table); i++) {
 		if (memcmp(table->locals[i].ip, ip->ip, sizeof(ip->ip)) == 0) {
 			*index = (uint8_t)i;
 			return 0;
@@ -137,7 +137,7 @@ static uint32_t free_local(const struct tp_table *table)
 {
 	uint32_t i = 0;
 
-	while (i < table->config->locals && (table->locals[i].ip[0] || table->locals[i].ip[1]))
+	while (i < tp_table_locals(table) && (table->locals[i].ip[0] || table->locals[i].ip[1]))
 		i++;
 	return i;
 }
@@ -156,7 +156,7 @@ int tp_table_add_local(struct tp_table *table, const struct tp_addr *ip, uint8_t
 	__atomic_store_n(&table->config->own_mask, table->config->own_mask | tp_own_bit(local.ip),
 		__ATOMIC_RELEASE);
 	table->locals[i] = local;
-	if (i == table->config->locals)
+	if (i == tp_table_locals(table))
 		__atomic_store_n(&table->config->locals, i + 1, __ATOMIC_RELEASE);
 	*index = (uint8_t)i;
 	return 0;
@@ -165,7 +165,7 @@ int tp_table_add_local(struct tp_table *table, const struct tp_addr *ip, uint8_t
 /* All zero is no address that a packet comes to. Its bit stays: that costs others a second look. */
 void tp_table_drop_local(struct tp_table *table, uint8_t index)
 {
-	if (index >= table->config->locals)
+	if (index >= tp_table_locals(table))
 		return;
 	for (int i = 1; i >= 0; i--)
 		__atomic_store_n(&table->locals[index].ip[i], 0, __ATOMIC_RELEASE);
@@ -176,7 +176,7 @@ struct tp_addr tp_table_local(const struct tp_table *table, uint8_t index)
 	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 	struct tp_addr a = {0};
 
-	if (index >= table->config->locals)
+	if (index >= tp_table_locals(table))
 		return a;
 	memcpy(a.ip, table->locals[index].ip, sizeof(a.ip));
 	a.family = memcmp(a.ip, mapped, sizeof(mapped)) == 0 ? TP_IPV4 : TP_IPV6;

@@ -113,6 +113,7 @@ static struct tp_host reader_of(const struct tp_memory *memory)
 		.buckets = memory->regions[TP_REGION_BUCKETS],
 		.flows = memory->regions[TP_REGION_FLOWS],
 		.details = memory->regions[TP_REGION_DETAILS],
+		.bucket_mask = memory->shape.regions[TP_REGION_BUCKETS].count - 1,
 	};
 }
 
@@ -652,6 +653,35 @@ static void test_reclaim(void **state)
 	assert_int_equal(config->locals, 0);
 	assert_int_equal(tp_audit_begin(f.table, &audit), 0);
 	assert_int_equal(finish_audit(audit, NULL, NULL), 0);
+	close_table(&f);
+}
+
+/* Whoever has the memory mapped too may write into it. */
+static void test_words_that_lie(void **state)
+{
+	struct tp_flow_spec spec = nth_flow(3);
+	struct tp_addr ip = address("192.0.2.77");
+	struct tp_config *config;
+	struct fixture f;
+	uint32_t slot;
+	uint8_t index;
+
+	(void)state;
+	open_table(&f, 64);
+	config = f.memory.regions[TP_REGION_CONFIG];
+	config->bucket_mask = UINT32_MAX;
+	assert_int_equal(tp_table_publish(f.table, &spec, &slot), 0);
+	assert_true(slot < tp_table_slots(f.table));
+	assert_true(reader_finds(&f, &record_at(&f, slot)->key));
+
+	config->locals = UINT32_MAX;
+	assert_int_equal(tp_table_find_local(f.table, &ip, &index), -ENOENT);
+	assert_int_equal(tp_table_add_local(f.table, &ip, &index), 0);
+	assert_true(index < TP_LOCALS_MAX);
+	assert_int_equal(tp_table_local(f.table, TP_LOCALS_MAX).family, TP_NO_FAMILY);
+	spec = nth_flow(4);
+	spec.in.local = TP_LOCALS_MAX;
+	assert_int_equal(tp_table_publish(f.table, &spec, &slot), -EINVAL);
 	close_table(&f);
 }
 
@@ -1255,6 +1285,7 @@ int main(void)
 		cmocka_unit_test(test_a_gone_worker_is_not_waited_for),
 		cmocka_unit_test(test_a_stalled_reader_keeps_its_record),
 		cmocka_unit_test(test_reclaim),
+		cmocka_unit_test(test_words_that_lie),
 		cmocka_unit_test(test_locals_and_ports),
 		cmocka_unit_test(test_next_hops_and_totals),
 		cmocka_unit_test(test_rounds),
