@@ -400,6 +400,41 @@ static void test_passed_but_broken(void **state)
 	close_rig(&rig);
 }
 
+/* Its length promises more than came: what lies behind it is somebody else's packet. */
+static void check_not_passed(struct afxdp_kernel *kernel, const struct sides *at)
+{
+	TP_AUTO_CLOSE int fd = open_udp(at->listener);
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	struct tp_packet pkt;
+	struct frame in;
+
+	build(at->client, at->listener, UNBOUND, 3, &in);
+	pkt = (struct tp_packet){.data = in.bytes, .end = in.bytes + in.len - 1};
+	assert_int_equal(afxdp_kernel_pass(kernel, &pkt, 1), 1);
+	assert_int_equal(poll(&p, 1, 100), 0);
+	pkt.end++;
+	assert_int_equal(afxdp_kernel_pass(kernel, &pkt, 1), 1);
+	expect_at(fd, at->client, in.bytes + in.payload, in.len - in.payload);
+}
+
+static void test_passed_as_it_came(void **state)
+{
+	const struct tp_config config = {.locals = 2};
+	struct tp_addr inner[] = {address(v4.listener), address(v6.listener)};
+	struct tp_local table[TP_LOCALS_MAX];
+	struct afxdp_locals locals = {.config = &config, .table = table};
+	struct afxdp_kernel kernel = {.raw4 = -1, .raw6 = -1};
+
+	for (size_t i = 0; i < TP_INTERFACES_MAX; i++)
+		kernel.packet[i] = -1;
+	for (int i = 0; i < 2; i++)
+		memcpy(table[i].ip, inner[i].ip, sizeof(table[i].ip));
+	assert_int_equal(afxdp_kernel_open(&kernel, &locals), 0);
+	check_not_passed(&kernel, &v4);
+	check_not_passed(&kernel, &v6);
+	afxdp_kernel_close(&kernel);
+}
+
 /*
  * An address of the tables that another machine has now: what comes for it all the same is not sent
  * there, from somebody else's address.
@@ -631,6 +666,7 @@ int main(void)
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_passed),
 		cmocka_unit_test(test_passed_but_broken),
+		cmocka_unit_test(test_passed_as_it_came),
 		cmocka_unit_test(test_address_that_went_elsewhere),
 		cmocka_unit_test(test_left_to_the_kernel),
 		cmocka_unit_test(test_detour),

@@ -95,7 +95,17 @@ static bool is_intact(const uint8_t *l3)
 	return tp_sum_fold(sum) == 0xffff;
 }
 
-static bool add4(struct afxdp_kernel *k, uint8_t *l3)
+/* Behind what came lies what came before it. */
+static bool add_message(struct tp_messages *messages, uint8_t *l3, size_t len,
+	const struct tp_packet *pkt, struct msghdr **out)
+{
+	if (len > (size_t)(pkt->end - l3))
+		return false;
+	*out = tp_messages_add(messages, l3, len);
+	return true;
+}
+
+static bool add4(struct afxdp_kernel *k, uint8_t *l3, const struct tp_packet *pkt)
 {
 	const struct tp_ipv4 *ip = (const void *)l3;
 	const uint64_t destination[2] = {0, tp_map_v4(tp_get32(&ip->destination))};
@@ -103,12 +113,13 @@ static bool add4(struct afxdp_kernel *k, uint8_t *l3)
 
 	if (!is_intact(l3) || !afxdp_locals_have(k->locals, destination))
 		return false;
-	message = tp_messages_add(&k->messages->raw4, l3, tp_from_be16(ip->len));
+	if (!add_message(&k->messages->raw4, l3, tp_from_be16(ip->len), pkt, &message))
+		return false;
 	tp_message_to_v4(message, tp_get32(&ip->destination));
 	return true;
 }
 
-static bool add6(struct afxdp_kernel *k, uint8_t *l3)
+static bool add6(struct afxdp_kernel *k, uint8_t *l3, const struct tp_packet *pkt)
 {
 	const struct tp_ipv6 *ip = (const void *)l3;
 	const uint64_t destination[2] = {tp_get64(ip->destination), tp_get64(ip->destination + 8)};
@@ -116,15 +127,17 @@ static bool add6(struct afxdp_kernel *k, uint8_t *l3)
 
 	if (!afxdp_locals_have(k->locals, destination))
 		return false;
-	message = tp_messages_add(
-		&k->messages->raw6, l3, (size_t)TP_IPV6_LEN + tp_from_be16(ip->payload_len));
+	if (!add_message(&k->messages->raw6, l3,
+		    (size_t)TP_IPV6_LEN + tp_from_be16(ip->payload_len), pkt, &message))
+		return false;
 	tp_message_to_v6(message, ip->destination);
 	return true;
 }
 
 /*
- * Steering and core agree that this is UDP in whole, hence the lengths are right. False: nothing
- * that the kernel would take; its end, as it would be there.
+ * Steering and core have seen that the headers are there. The core has looked at the lengths as
+ * well, unless the port has ceased to be ours since, or all is switched off. False: nothing that
+ * the kernel would take; its end, as it would be there.
  */
 static bool add_ip(struct afxdp_kernel *k, const struct tp_packet *pkt)
 {
@@ -139,8 +152,8 @@ static bool add_ip(struct afxdp_kernel *k, const struct tp_packet *pkt)
 		l3 += TP_VLAN_LEN;
 	}
 	if (tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV4)))
-		return add4(k, l3);
-	return tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV6)) && add6(k, l3);
+		return add4(k, l3, pkt);
+	return tp_be16_equal(type, tp_to_be16(TP_ETHERTYPE_IPV6)) && add6(k, l3, pkt);
 }
 
 uint32_t afxdp_kernel_pass(struct afxdp_kernel *k, const struct tp_packet *pkts, uint32_t count)
