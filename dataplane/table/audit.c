@@ -1,7 +1,7 @@
 /*
  * Compares the tables with what their owner believes is in them, both ways, in pieces: between two
  * of them the tables may change. Control plane's thread; does not block; memory: one byte a slot,
- * and a note for each difference.
+ * and a note for each of the first differences.
  */
 #include "private.h"
 
@@ -11,7 +11,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define TEXT_SIZE 768
+#define TEXT_SIZE     768
+#define DESCRIBED_MAX 1000
 
 struct difference {
 	struct difference *next;
@@ -43,14 +44,15 @@ int tp_audit_begin(const struct tp_table *table, struct tp_audit **out)
 	return 0;
 }
 
-/* Counted always; described while there is memory. */
+/* Counted always; described while there are few, and memory. */
 __attribute__((format(printf, 2, 3))) static void differ(
 	struct tp_audit *audit, const char *format, ...)
 {
-	struct difference *d = malloc(sizeof(*d));
+	struct difference *d = NULL;
 	va_list args;
 
-	audit->count++;
+	if (audit->count++ < DESCRIBED_MAX)
+		d = malloc(sizeof(*d));
 	if (!d)
 		return;
 	va_start(args, format);

@@ -245,8 +245,8 @@ struct tp_flow_counters tp_worker_direction(
 /*
  * Audit: tell it every flow that should be there, let it look at all slots, then end it.
  * Differences: expected but missing or different (expiry to the tick, next hops too), there but not
- * expected, a tag that misleads readers. Each one is described by a call of `report` (which may be
- * NULL); returns their number.
+ * expected, a tag that misleads readers. The first thousand are described by calls of `report`
+ * (which may be NULL); returns their number.
  *
  * The table may change between these calls. Then each flow that is placed meanwhile has to be told:
  * nobody may have expected it by the time that its slot is looked at. Whoever expects it all the

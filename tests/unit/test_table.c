@@ -656,6 +656,32 @@ static void test_reclaim(void **state)
 	close_table(&f);
 }
 
+static void count_text(void *arg, const char *text)
+{
+	(void)text;
+	++*(uint32_t *)arg;
+}
+
+/* All are counted, few described: whoever spoils a large table must not fill the memory too. */
+static void test_audit_of_a_spoilt_table(void **state)
+{
+	const uint32_t capacity = 4096;
+	struct fixture f;
+	struct tp_audit *audit;
+	struct tp_flow *flows;
+	uint32_t described = 0;
+
+	(void)state;
+	open_table(&f, capacity);
+	flows = f.memory.regions[TP_REGION_FLOWS];
+	for (uint32_t i = 0; i < capacity; i++)
+		flows[i].key.kind = TP_FLOW_PEER;
+	assert_int_equal(tp_audit_begin(f.table, &audit), 0);
+	assert_true(finish_audit(audit, count_text, &described) >= capacity);
+	assert_in_range(described, 100, 1000);
+	close_table(&f);
+}
+
 /* Whoever has the memory mapped too may write into it. */
 static void test_words_that_lie(void **state)
 {
@@ -1285,6 +1311,7 @@ int main(void)
 		cmocka_unit_test(test_a_gone_worker_is_not_waited_for),
 		cmocka_unit_test(test_a_stalled_reader_keeps_its_record),
 		cmocka_unit_test(test_reclaim),
+		cmocka_unit_test(test_audit_of_a_spoilt_table),
 		cmocka_unit_test(test_words_that_lie),
 		cmocka_unit_test(test_locals_and_ports),
 		cmocka_unit_test(test_next_hops_and_totals),
