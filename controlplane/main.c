@@ -440,9 +440,25 @@ static int start(struct turnpike *t)
 	return err ? err : serve(t);
 }
 
+/* What was killed before us left flows, and nobody has begun to serve them anew. */
+static bool leaves_flows(const struct turnpike *t)
+{
+	return t->adopted && !t->server;
+}
+
+static void stop_engine(struct turnpike *t, bool leaves)
+{
+	if (leaves && t->engine.ops->leave)
+		t->engine.ops->leave(t->engine.engine);
+	else
+		t->engine.ops->stop(t->engine.engine);
+}
+
 /* The reverse order of start(); what was never started is NULL. */
 static void stop(struct turnpike *t)
 {
+	bool leaves = leaves_flows(t);
+
 	for (size_t i = 0; i < SIGNALS; i++) {
 		if (t->signal_events[i])
 			event_free(t->signal_events[i]);
@@ -454,7 +470,7 @@ static void stop(struct turnpike *t)
 	if (t->route_event)
 		event_free(t->route_event);
 	control_free(t->control);
-	if (t->table)
+	if (t->table && !leaves)
 		tp_table_enable(t->table, false);
 	turn_server_free(t->server);
 	auth_free(t->auth);
@@ -464,7 +480,7 @@ static void stop(struct turnpike *t)
 	route_free(t->route);
 	tp_table_destroy(t->table);
 	if (t->engine.engine)
-		t->engine.ops->stop(t->engine.engine);
+		stop_engine(t, leaves);
 	if (t->base)
 		event_base_free(t->base);
 	config_free(t->config);

@@ -97,6 +97,12 @@ struct tp_engine_ops {
 	void (*stop)(struct tp_engine *engine);
 
 	/*
+	 * Instead of stop: goes as one who was killed, so that what a predecessor has left is
+	 * relayed on until somebody adopts it. NULL: stop takes nothing with it.
+	 */
+	void (*leave)(struct tp_engine *engine);
+
+	/*
 	 * Before another engine starts: ends what a killed predecessor of this one left in
 	 * pin_dir, whose program would go on deciding about packets. 0: nothing is there now;
 	 * -EBUSY: it is alive, else -errno, and `reason` says so. NULL: leaves nothing behind.

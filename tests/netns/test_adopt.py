@@ -208,6 +208,27 @@ def test_what_no_longer_fits_is_dropped(client, p, server):
 
 @pytest.mark.fresh
 @covers("DP-19-2")
+def test_a_start_that_fails_takes_nothing(client, p, server):
+    """What was granted is relayed on when the next one cannot serve, and the one after that adopts it."""
+    c = allocated(client, p)
+    server.warm(c, 0x4000, p)
+    before = shown(server)
+    server.kill()
+    elsewhere = {"transport": "udp", "address": "192.0.2.250", "port": 3478}
+    server.write_config({**server.config, "listen": [*server.config["listen"], elsewhere]})
+    with pytest.raises(ServerFailed):
+        server.start()
+    assert exchange(c, p, 100) == (0, 0)
+    server.write_config()
+    server.start()
+    assert shown(server) == before and adopted(server)[2:] == (0, 0)
+    assert exchange(c, p, 100) == (0, 0)
+    assert server.audit()["differences"] == 0
+    assert c.refresh().code == 0
+
+
+@pytest.mark.fresh
+@covers("DP-19-2")
 def test_an_orderly_stop_leaves_nothing(client, p, server):
     """SIGTERM gives everything back: there is nothing to adopt."""
     c = allocated(client, p)

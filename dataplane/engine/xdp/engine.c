@@ -147,6 +147,16 @@ static void stop(struct tp_engine *engine)
 	free_engine(engine);
 }
 
+/* Links and maps stay by their pins. */
+static void leave(struct tp_engine *engine)
+{
+	for (size_t i = 0; i < engine->interfaces_count; i++) {
+		if (engine->interfaces[i].link_fd >= 0)
+			close(TP_TAKE_FD(engine->interfaces[i].link_fd));
+	}
+	free_engine(engine);
+}
+
 static int start(const struct tp_engine_options *options, struct tp_engine **out,
 	char reason[TP_REASON_SIZE])
 {
@@ -227,5 +237,6 @@ const struct tp_engine_ops tp_engine_xdp = {
 	.interfaces = interfaces,
 	.check = check,
 	.stop = stop,
+	.leave = leave,
 	.clear = clear,
 };
