@@ -160,9 +160,10 @@ def test_memif(server, lab, family):
     devices = [f"net_memif{n},role=client,id=0,socket={path},socket-abstract=no" for n, path in enumerate(MEMIF)]
     told = relay(lab, *ends("dpdk", family, devices), "--direction", "both", "--allocations", "20", "--rate", "1000",
                  "--duration", "1", family=family)
-    for way in told["steps"][0]["directions"].values():
+    ways = told["steps"][0]["directions"]
+    for way, fast in zip((ways["up"], ways["down"]), server.fast_packets()):
         assert_whole(way)
-    assert server.fast_packets() > (900, 900)
+        assert fast > 0.9 * way["relayed"]
 
 
 @pytest.mark.engines("socket")
