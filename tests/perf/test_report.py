@@ -65,6 +65,12 @@ class Table(unittest.TestCase):
         self.assertEqual((spread, aim, met), ("0.36 to 0.71", "≤ 1/8", "no"))
         self.assertEqual(median, "0.53")
 
+    def test_floor_of_a_grant(self):  # 28000 / 225946
+        report = sample()
+        report["samples"]["grants"]["1"]["canned"] = [28000]
+        self.check("Server CPU", "the same datagrams, ready-made", "coturn", "0.12", "one round", "", "",
+                   report=report)
+
     def test_a_round_that_failed_is_left_out(self):
         values = SAMPLE["samples"]["latency"]["20000"]["afxdp"]
         self.assertIsNone(values[0])

@@ -25,6 +25,8 @@ PEER = PEERS[0]
 MEMIF_RELAY = "203.0.113.1"
 MEMIF_PEERS = [f"203.0.113.{64 + n}" for n in range(32)]
 PAGES = pathlib.Path("/proc/sys/vm/nr_hugepages")
+ENDS = ((C, "c0"), (S, "s0"))
+MODERATION_NS = 50_000
 PAGES_WANTED = 1024
 
 
@@ -78,6 +80,41 @@ def network(huge_pages=False):
     finally:
         remove_network()
         PAGES.write_text(pages)
+
+
+def set_queues(namespace, device, **values):
+    """In the sysfs that belongs to the namespace."""
+    write = " && ".join(f"echo {value} > /sys/class/net/{device}/{name}" for name, value in values.items())
+    run("ip", "netns", "exec", namespace, "sh", "-c", write)
+
+
+def poll_threads():
+    """The kernel's threads that receive for a device of ours, by process id."""
+    found = set()
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "comm").read_text().startswith(tuple(f"napi/{device}-" for _, device in ENDS)):
+                found.add(process.name)
+    return found
+
+
+@contextlib.contextmanager
+def like_cards():
+    """
+    Both ends of the cable receive as network cards do: soon, not at once, and not at the expense of whoever
+    sends. By itself a veth device has the sender's core do what the receiver's kernel does with the frame,
+    to the waking of the process that waits for it. Here threads on core 0 do, at most MODERATION_NS later.
+    """
+    before = poll_threads()
+    try:
+        for end in ENDS:
+            set_queues(*end, threaded=1, gro_flush_timeout=MODERATION_NS, napi_defer_hard_irqs=2)
+        for thread in poll_threads() - before:
+            run("taskset", "-pc", "0", thread)
+        yield
+    finally:
+        for end in ENDS:
+            set_queues(*end, threaded=0, gro_flush_timeout=0, napi_defer_hard_irqs=0)
 
 
 @contextlib.contextmanager

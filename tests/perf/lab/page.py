@@ -9,7 +9,7 @@ from .plan import EXPERIMENTS
 COLOURS = {
     "xdp": "#0a7d8c", "afxdp": "#7a5fc0", "dpdk": "#2e8b3d", "socket": "#3b74c9",
     "coturn": "#d2691e", "forward": "#8a8a8a", "bounce": "#a98f5a", "testpmd": "#b0607e",
-    "core": "#c23b4b",
+    "core": "#c23b4b", "canned": "#8a8a8a",
 }
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1f23; --soft: #5d646d; --line: #d9dde2; --paper: #fff;
@@ -98,7 +98,7 @@ def _latency_chart(s):
 
 def _grants_chart(s):
     items = [(NAMES[key], [(COLOURS[key], value / 1e3)], figures.show(value / 1e3), None)
-             for key in ("coturn", "socket", "xdp", "afxdp", "dpdk")
+             for key in ("coturn", "socket", "xdp", "afxdp", "dpdk", "canned")
              if (value := s.median("grants", 1, key)) is not None]
     return chart.bars("grants", items, "µs of server CPU per allocation with its channel")
 
@@ -139,7 +139,9 @@ CHARTS = (
      "From the sending of a frame to the arrival of what the relay made of it. memif cables have a polling "
      "core at either end and no kernel in between, so those two compare with each other."),
     ("Cost of a grant", lambda s, rows: _grants_chart(s),
-     "CPU time of the server's process for an Allocate with its 401, and a ChannelBind."),
+     "CPU time of the server's process for an Allocate with its 401, and a ChannelBind; receiving at either "
+     "end of the cable is the kernel's threads'. The last one answers the same datagrams with ready-made "
+     "ones: what they cost by themselves."),
     ("Memory of an idle allocation with a channel", lambda s, rows: _memory_chart(s),
      "What a server with these allocations takes more than the same server with next to no room and "
      "nobody there; tables are part of it."),

@@ -112,11 +112,12 @@ class Plan:
         yield Step("ways", "1", "xdp", 6, lambda: loops.ways_ns(self.scratch, self.count))
 
     def grants(self):
-        starts = {key: self.table[key].start for key in ("coturn", "socket", "each", "xdp", "afxdp")}
+        starts = {key: self.table[key].start
+                  for key in ("coturn", "canned", "socket", "each", "xdp", "afxdp")}
         starts["dpdk"] = lambda: servers.turnpike_dpdk(self.scratch)
         for key, start in starts.items():
             yield Step("grants", "1", key, 1.5, lambda start=start: loops.grant_ns(
-                start, self.scratch, self.allocations), lent=key == "dpdk")
+                start, self.allocations), lent=key == "dpdk")
 
     def latency(self):
         for key in ("forward", "bounce", "xdp", "afxdp", "socket", "coturn"):

@@ -127,6 +127,11 @@ def coturn(scratch, core=None):
                    "IO method (auth thread)", scratch / "coturn.log", core)
 
 
+def canned(scratch, core=None):
+    """Answers like a server's, and no server."""
+    return Process(S, [BUILD / "tests/perf/canned", f"{SERVER}:3478"], "ready", scratch / "canned.log", core)
+
+
 def held(scratch, program):
     """An XDP program of the bench at s0: `bounce` or `sink`."""
     return Process(S, [PUMP, "hold", "s0", program], "attached", scratch / f"{program}.log")
