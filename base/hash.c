@@ -30,12 +30,17 @@ static inline void absorb(uint64_t v[4], uint64_t word)
 	v[0] ^= word;
 }
 
-uint64_t tp_siphash(const struct tp_hash_key *key, const void *data, size_t len)
+static inline void begin(uint64_t v[4], const struct tp_hash_key *key)
+{
+	v[0] = key->k[0] ^ UINT64_C(0x736f6d6570736575);
+	v[1] = key->k[1] ^ UINT64_C(0x646f72616e646f6d);
+	v[2] = key->k[0] ^ UINT64_C(0x6c7967656e657261);
+	v[3] = key->k[1] ^ UINT64_C(0x7465646279746573);
+}
+
+static inline void absorb_all(uint64_t v[4], const void *data, size_t len)
 {
 	const uint8_t *p = data;
-	uint64_t v[4] = {key->k[0] ^ UINT64_C(0x736f6d6570736575),
-		key->k[1] ^ UINT64_C(0x646f72616e646f6d), key->k[0] ^ UINT64_C(0x6c7967656e657261),
-		key->k[1] ^ UINT64_C(0x7465646279746573)};
 	uint64_t last = (uint64_t)len << 56;
 	size_t whole = len & ~(size_t)7;
 	uint64_t word;
@@ -47,8 +52,36 @@ uint64_t tp_siphash(const struct tp_hash_key *key, const void *data, size_t len)
 	for (size_t i = whole; i < len; i++)
 		last |= (uint64_t)p[i] << (8 * (i - whole));
 	absorb(v, last);
-	v[2] ^= 0xff;
+}
+
+static inline uint64_t finish(uint64_t v[4])
+{
 	for (int i = 0; i < 4; i++)
 		sip_round(v);
 	return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+uint64_t tp_siphash(const struct tp_hash_key *key, const void *data, size_t len)
+{
+	uint64_t v[4];
+
+	begin(v, key);
+	absorb_all(v, data, len);
+	v[2] ^= 0xff;
+	return finish(v);
+}
+
+void tp_siphash128(
+	const struct tp_hash_key *key, const void *data, size_t len, uint8_t out[TP_SIPHASH128_LEN])
+{
+	uint64_t v[4], words[2];
+
+	begin(v, key);
+	v[1] ^= 0xee;
+	absorb_all(v, data, len);
+	v[2] ^= 0xee;
+	words[0] = finish(v);
+	v[1] ^= 0xdd;
+	words[1] = finish(v);
+	memcpy(out, words, TP_SIPHASH128_LEN);
 }

@@ -1,9 +1,15 @@
-/* Stateless nonces. Owns one key for the life of the process; any thread; does not block. */
+/*
+ * Stateless nonces. Owns one key for the life of the process; any thread; does not block. The MAC
+ * is SipHash: a grant makes one nonce and checks two, and this is what that function is for, like
+ * the kernel's cookies of TCP Fast Open.
+ */
 #include "nonce.h"
 
+#include "auth.h"
+
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/random.h"
-#include "controlplane/stun/integrity.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -25,16 +31,17 @@
 
 _Static_assert(COOKIE_LEN + (BODY_LEN * 8 + 5) / 6 == AUTH_NONCE_LEN, "base64 without padding");
 _Static_assert(sizeof(struct tp_addr) == 20, "no padding in what the MAC covers");
+_Static_assert(MAC_LEN <= TP_SIPHASH128_LEN, "cut off");
 
 static const char alphabet[65] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-static uint8_t process_key[32];
+static struct tp_hash_key process_key;
 static bool have_key;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void draw_key(void)
 {
-	have_key = getrandom(process_key, sizeof(process_key), 0) == sizeof(process_key);
+	have_key = getrandom(&process_key, sizeof(process_key), 0) == sizeof(process_key);
 }
 
 int auth_nonce_init(void)
@@ -80,20 +87,29 @@ static bool decode(const uint8_t *in, uint8_t *out, size_t len)
 	return true;
 }
 
+/* What the MAC covers, as bytes in a row. Only the realm's length varies. */
+struct covered {
+	uint8_t cookie[COOKIE_LEN];
+	uint8_t open[OPEN_LEN];
+	uint8_t client[sizeof(struct tp_addr)];
+	uint8_t realm[AUTH_REALM_MAX];
+};
+
 /* The nonce of that time and those random bytes: made once to send it, once more to check it. */
 static bool make(const uint8_t open[OPEN_LEN], const char *realm, const struct tp_addr *client,
 	char out[AUTH_NONCE_LEN])
 {
-	const struct stun_bytes parts[] = {
-		{COOKIE, COOKIE_LEN},
-		{open, OPEN_LEN},
-		{client, sizeof(*client)},
-		{realm, strlen(realm)},
-	};
-	uint8_t body[BODY_LEN], mac[STUN_HMAC_MAX];
+	uint8_t body[BODY_LEN], mac[TP_SIPHASH128_LEN];
+	size_t realm_len = strlen(realm);
+	struct covered covered;
 
-	if (stun_hmac(STUN_SHA256, process_key, sizeof(process_key), parts, 4, mac) < 0)
+	if (realm_len > AUTH_REALM_MAX)
 		return false;
+	memcpy(covered.cookie, COOKIE, COOKIE_LEN);
+	memcpy(covered.open, open, OPEN_LEN);
+	memcpy(covered.client, client, sizeof(*client));
+	memcpy(covered.realm, realm, realm_len);
+	tp_siphash128(&process_key, &covered, offsetof(struct covered, realm) + realm_len, mac);
 	memcpy(body, open, OPEN_LEN);
 	memcpy(body + OPEN_LEN, mac, MAC_LEN);
 	memcpy(out, COOKIE, COOKIE_LEN);

@@ -74,6 +74,29 @@ static void test_siphash_vectors(void **state)
 		assert_true(tp_siphash(&key, message, rows[i].len) == rows[i].want);
 }
 
+/* The reference implementation's, for the same key and messages. */
+static void test_siphash128_vectors(void **state)
+{
+	static const struct {
+		size_t len;
+		uint8_t want[TP_SIPHASH128_LEN];
+	} rows[] = {
+		{0, {0xa3, 0x81, 0x7f, 0x04, 0xba, 0x25, 0xa8, 0xe6, 0x6d, 0xf6, 0x72, 0x14, 0xc7,
+			    0x55, 0x02, 0x93}},
+		{15, {0x54, 0x93, 0xe9, 0x99, 0x33, 0xb0, 0xa8, 0x11, 0x7e, 0x08, 0xec, 0x0f, 0x97,
+			     0xcf, 0xc3, 0xd9}},
+	};
+	struct tp_hash_key key = {{UINT64_C(0x0706050403020100), UINT64_C(0x0f0e0d0c0b0a0908)}};
+	uint8_t message[16], out[TP_SIPHASH128_LEN];
+
+	for (size_t i = 0; i < sizeof(message); i++)
+		message[i] = (uint8_t)i;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		tp_siphash128(&key, message, rows[i].len, out);
+		assert_memory_equal(out, rows[i].want, sizeof(out));
+	}
+}
+
 /* Whoever reads the log may hang; the relay goes on. */
 struct item {
 	struct tp_map_link link;
@@ -259,6 +282,7 @@ int main(void)
 		cmocka_unit_test(test_address_text),
 		cmocka_unit_test(test_mapped_is_not_v4),
 		cmocka_unit_test(test_siphash_vectors),
+		cmocka_unit_test(test_siphash128_vectors),
 		cmocka_unit_test(test_map),
 		cmocka_unit_test(test_map_walk),
 		cmocka_unit_test(test_random_bytes),
