@@ -109,7 +109,7 @@ static int open_all(struct tp_backend *backend, const struct tp_engine_options *
 	if (err == 0)
 		err = make_states(backend, reason);
 	if (err == 0)
-		err = dpdk_exception_open(backend, reason);
+		err = dpdk_exception_open(backend, options, reason);
 	return err ? err : open_ports(backend, options, reason);
 }
 

@@ -17,6 +17,7 @@
 #include <rte_mempool.h>
 #include <rte_ring.h>
 #include <rte_spinlock.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 
@@ -92,7 +93,8 @@ struct dpdk_exception {
 	pthread_t thread;
 	bool running;
 	sem_t confined; /* it has given up what is its own to give up */
-	int wake;       /* eventfd: ends the thread's sleep; -1: none */
+	cpu_set_t cores;
+	int wake; /* eventfd: ends the thread's sleep; -1: none */
 	struct rte_ring
 		*to_kernel;       /* workers -> exception thread; the frame's port tells the TAP */
 	struct rte_mbuf *spare;   /* to be read into next */
@@ -171,7 +173,8 @@ int dpdk_address_prune(
 int dpdk_gateway_add(struct mnl_socket *netlink, uint32_t ifindex, const char *gateway);
 
 /* exception.c. pass: takes all frames; returns how many were queued for the kernel. */
-int dpdk_exception_open(struct tp_backend *backend, char reason[TP_REASON_SIZE]);
+int dpdk_exception_open(struct tp_backend *backend, const struct tp_engine_options *options,
+	char reason[TP_REASON_SIZE]);
 int dpdk_exception_start(
 	struct tp_backend *backend, const struct tp_memory *memory, char reason[TP_REASON_SIZE]);
 uint32_t dpdk_exception_pass(struct tp_backend *backend, struct rte_mbuf **frames, uint32_t count);

@@ -6,6 +6,8 @@
  *   worker --to_kernel--> thread --write--> TAP        TAP --read--> thread --from_kernel--> worker
  * 0
  *
+ * Where workers have cores of their own, it stays off them: while it runs there nothing is relayed.
+ *
  * By the same ring come rewritten packets for the kernel's IP output, which have no port: they
  * leave by the TAP, or whatever else the kernel's routes say. Worker 0 sends what the kernel wants
  * sent, with its other frames: transmit queues are its own.
@@ -130,6 +132,8 @@ static void *run(void *arg)
 {
 	struct tp_backend *backend = arg;
 
+	pthread_setaffinity_np(
+		pthread_self(), sizeof(backend->exception.cores), &backend->exception.cores);
 	dpdk_confine_thread();
 	sem_post(&backend->exception.confined);
 	/* Its own cache of the pool. Without one it is slower and works. */
@@ -174,7 +178,21 @@ static struct rte_ring *make_ring(
 	return rte_ring_create(name, size, SOCKET_ID_ANY, flags);
 }
 
-int dpdk_exception_open(struct tp_backend *backend, char reason[TP_REASON_SIZE])
+/* All that the process has, unless some are left that no worker is pinned to. */
+static cpu_set_t cores_off_workers(const struct tp_engine_options *options)
+{
+	cpu_set_t all, left;
+
+	CPU_ZERO(&all);
+	pthread_getaffinity_np(pthread_self(), sizeof(all), &all);
+	left = all;
+	for (size_t i = 0; i < options->cores_count; i++)
+		CPU_CLR(options->cores[i], &left);
+	return CPU_COUNT(&left) ? left : all;
+}
+
+int dpdk_exception_open(struct tp_backend *backend, const struct tp_engine_options *options,
+	char reason[TP_REASON_SIZE])
 {
 	struct dpdk_exception *exception = &backend->exception;
 	bool complete = true;
@@ -182,6 +200,7 @@ int dpdk_exception_open(struct tp_backend *backend, char reason[TP_REASON_SIZE])
 
 	if (err)
 		return dpdk_refuse(reason, err, "no raw sockets: %s", strerror(-err));
+	exception->cores = cores_off_workers(options);
 	exception->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (exception->wake < 0)
 		return dpdk_refuse(reason, -errno, "eventfd: %s", strerror(errno));
