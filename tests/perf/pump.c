@@ -385,8 +385,8 @@ static int packet_socket(const char *interface)
 }
 
 /*
- * Paced: a packet socket, a thousand bursts a second. Live frames cannot be paced: each run of them
- * waits for a grace period of the kernel.
+ * Paced: a packet socket, a thousand bursts a second. Live frames of a program that is attached
+ * nowhere cannot be paced: each run of them waits for a grace period of the kernel.
  */
 static void run_paced(const struct arguments *a, const struct bench_frame *frame,
 	const struct bench_target *targets, unsigned targets_count)

@@ -1,7 +1,8 @@
 """
 Real drivers under turnpike, without any: a machine in QEMU with Debian's stock kernel, in which the engine
 xdp runs on virtio-net, the engine dpdk on an e1000e that belongs to vfio-pci behind an IOMMU, and the
-kernel's pktgen, through tests/perf/pktgen/kernel-pktgen, is the peer. Everything is emulated instruction by instruction:
+kernel's pktgen, through tests/perf/pktgen/kernel-pktgen, is the peer; and turnpike-bench sends and receives
+through two more e1000e's. Everything is emulated instruction by instruction:
 what works is of interest, not how fast.
 
 Needs qemu-system-x86, busybox-static, cpio, and the kernel's package, which `apt-get download` fetches into the
@@ -23,7 +24,7 @@ ROOT = HERE.parents[2]
 BUILD = pathlib.Path(os.environ.get("TURNPIKE_BUILD", ROOT / "build"))
 TIMEOUT_S = int(os.environ.get("TURNPIKE_QEMU_S", "420"))
 OURS = ("controlplane/turnpiked", "controlplane/ctl/turnpikectl", "turnpike-dataplane",
-        "tests/perf/turnload")
+        "tests/perf/turnload", "tests/perf/turnpike-bench")
 PMDS = ("librte_bus_pci", "librte_bus_vdev", "librte_mempool_ring", "librte_net_e1000")
 MODULES = ("virtio_pci", "virtio_net", "pktgen", "tun", "vfio_iommu_type1", "vfio-pci")
 COMMAND = ["qemu-system-x86_64", "-machine", "q35,kernel-irqchip=split", "-accel", "tcg,thread=multi",
@@ -31,7 +32,8 @@ COMMAND = ["qemu-system-x86_64", "-machine", "q35,kernel-irqchip=split", "-accel
            "-device", "intel-iommu,intremap=on,caching-mode=on"]
 # MAC, hub, device
 NICS = (("52:54:00:00:00:01", 0, "virtio-net-pci"), ("52:54:00:00:00:02", 0, "virtio-net-pci"),
-        ("52:54:00:00:00:03", 1, "virtio-net-pci"), ("52:54:00:00:00:04", 1, "e1000e,addr=0x5"))
+        ("52:54:00:00:00:03", 1, "virtio-net-pci"), ("52:54:00:00:00:04", 1, "e1000e,addr=0x5"),
+        ("52:54:00:00:00:05", 0, "e1000e,addr=0x6"), ("52:54:00:00:00:06", 0, "e1000e,addr=0x7"))
 
 
 def need(condition, why):
@@ -183,3 +185,13 @@ def test_pktgen_is_relayed(results, engine, driver):
     assert result["stats"]["verdicts"]["relayed"] >= 0.95 * sent
     assert result["stats"]["slow_path"]["packets"] <= 0.05 * sent
     assert result["audit"]["differences"] == 0
+
+
+def test_bench_through_its_own_ports(results):
+    """Requests, neighbours and packets in both directions, by PCI address."""
+    found, said = results
+    assert "bench" in found, said[-6000:]
+    assert found["bench"]["backend"] == "dpdk"
+    for way in found["bench"]["steps"][0]["directions"].values():
+        print(json.dumps(way))
+        assert 0 < way["relayed"] == way["offered"] and way["duplicated"] == way["foreign"] == 0
