@@ -33,13 +33,12 @@ def shown(server, c):
 def exchange(c, p, count, size=100):
     """Numbered packets both ways; (lost upwards, lost downwards)."""
     up = [struct.pack("!I", n) + bytes(size - 4) for n in range(count)]
-    arrived = [set(), set()]
+    wanted, arrived = set(up), [set(), set()]
 
     def collect():
-        for raw, _ in drain(p.socket):
-            arrived[0].add(raw)
-        for raw, _ in drain(c.socket):
-            arrived[1].add(raw[4:])
+        """Of these: something that was sent before may come late."""
+        arrived[0].update(raw for raw, _ in drain(p.socket) if raw in wanted)
+        arrived[1].update(raw[4:] for raw, _ in drain(c.socket) if raw[4:] in wanted)
 
     for n, payload in enumerate(up, 1):
         c.send_on(0x4000, payload)
