@@ -8,6 +8,7 @@
 #include "controlplane/config/config.h"
 #include "controlplane/turn/server.h"
 #include "dataplane/engine/engine.h"
+#include "dataplane/engine/socket/transmit.h"
 #include "dataplane/engine/socket/udp.h"
 
 struct event_base;

@@ -4,7 +4,7 @@
  */
 #pragma once
 
-#include "dataplane/engine/socket/udp.h"
+#include "dataplane/engine/socket/transmit.h"
 
 struct sender {
 	int fds[2][2]; /* by family (IPv6) and DF; -1: not open */

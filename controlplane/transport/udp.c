@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "dataplane/engine/socket/transmit.h"
 #include "dataplane/engine/socket/udp.h"
 
 #include <errno.h>
