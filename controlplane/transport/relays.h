@@ -45,9 +45,8 @@ struct relays_ops {
 	void (*close)(struct relays *relays, struct alloc_relay *relay);
 
 	/* Queues one datagram from the relay; `data` must stay until the flush. */
-	void (*send)(struct relays *relays, const struct alloc_relay *from,
-		const struct tp_addr *peer, const void *data, size_t data_len,
-		struct tp_udp_marks marks);
+	void (*send)(struct relays *relays, struct alloc_relay *from, const struct tp_addr *peer,
+		const void *data, size_t data_len, struct tp_udp_marks marks);
 
 	/* Packets that found a receive buffer full. NULL: nobody counts them. */
 	uint64_t (*overflowed)(const struct relays *relays);

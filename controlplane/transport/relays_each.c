@@ -103,8 +103,8 @@ static void close_relay(struct relays *relays, struct alloc_relay *relay)
 	relay->socket = NULL;
 }
 
-static void send_from(struct relays *relays, const struct alloc_relay *from,
-	const struct tp_addr *peer, const void *data, size_t data_len, struct tp_udp_marks marks)
+static void send_from(struct relays *relays, struct alloc_relay *from, const struct tp_addr *peer,
+	const void *data, size_t data_len, struct tp_udp_marks marks)
 {
 	const struct relay_socket *socket = from->socket;
 

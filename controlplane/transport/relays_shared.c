@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "bound.h"
 #include "bpf/relays.h"
+#include "bursts.h"
 #include "dataplane/engine/xdp/attach.h"
 #include "icmp.h"
 #include "sender.h"
@@ -48,6 +49,7 @@ struct relays {
 	struct errors errors[2];
 	struct alloc_relay **owners; /* by address and port */
 	struct bound *bound;         /* whose sockets are in the way */
+	struct bursts *bursts;
 };
 
 static size_t ports_count(const struct relays *relays)
@@ -228,6 +230,7 @@ static void stop(struct relays *relays)
 			close(relays->errors[i].fd);
 	}
 	bound_free(relays->bound);
+	bursts_free(relays->bursts);
 	free(relays->shards);
 	free(relays->owners);
 	free(relays);
@@ -236,6 +239,7 @@ static void stop(struct relays *relays)
 static int make_room(struct relays *relays)
 {
 	size_t addresses = relays->options.turn->relays_count;
+	int err;
 
 	relays->sender = (struct sender){{{-1, -1}, {-1, -1}}};
 	for (int i = 0; i < 2; i++)
@@ -247,7 +251,8 @@ static int make_room(struct relays *relays)
 	relays->shards_count = addresses * RELAYS_SHARDS;
 	for (size_t i = 0; i < relays->shards_count; i++)
 		relays->shards[i] = (struct shard){.relays = relays, .fd = -1};
-	return bound_new(relays->options.turn, &relays->bound);
+	err = bound_new(relays->options.turn, &relays->bound);
+	return err ? err : bursts_new(relays->options.tx, &relays->bursts);
 }
 
 static int start(
@@ -314,15 +319,21 @@ static int open_relay(struct relays *relays, struct alloc_relay *relay)
 
 static void close_relay(struct relays *relays, struct alloc_relay *relay)
 {
+	bursts_close(relays->bursts, relay);
 	steer_own(relays->steer, relay->pool, relay->address.port, false);
 	*owner_of(relays, relay->pool, relay->address.port) = NULL;
 }
 
-static void send_from(struct relays *relays, const struct alloc_relay *from,
-	const struct tp_addr *peer, const void *data, size_t data_len, struct tp_udp_marks marks)
+static void send_from(struct relays *relays, struct alloc_relay *from, const struct tp_addr *peer,
+	const void *data, size_t data_len, struct tp_udp_marks marks)
 {
-	sender_queue(
-		&relays->sender, relays->options.tx, &from->address, peer, data, data_len, marks);
+	struct tp_udp_tx *tx = relays->options.tx;
+	int fd = marks.dont_fragment ? -1 : bursts_socket(relays->bursts, from, peer, data_len);
+
+	if (fd >= 0)
+		tp_udp_queue(tx, fd, peer, NULL, 0, data, data_len, marks);
+	else
+		sender_queue(&relays->sender, tx, &from->address, peer, data, data_len, marks);
 }
 
 static uint64_t overflowed(const struct relays *relays)

@@ -3,6 +3,7 @@
 
 #include "base/raw.h"
 #include "dataplane/core/checksum.h"
+#include "dataplane/engine/socket/options.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -11,13 +12,14 @@
 
 static int open_one(bool ipv6, bool whole, int *out)
 {
-	const int checksum_at = offsetof(struct tp_udp, checksum);
 	int err = tp_raw_open(ipv6 ? AF_INET6 : AF_INET, whole, out);
 
-	if (!err && ipv6 &&
-		setsockopt(*out, IPPROTO_IPV6, IPV6_CHECKSUM, &checksum_at, sizeof(checksum_at)) <
-			0)
-		err = -errno;
+	if (!err && ipv6)
+		err = tp_set_option(
+			*out, IPPROTO_IPV6, IPV6_CHECKSUM, (int)offsetof(struct tp_udp, checksum));
+	/* A raw socket's would be of the addresses alone, and another one than TP_UDP_SENDING's. */
+	if (!err && ipv6)
+		err = tp_set_option(*out, IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0);
 	return err;
 }
 

@@ -56,11 +56,13 @@ def test_no_descriptor_for_an_allocation(client, server):
     def descriptors():
         return len(os.listdir(f"/proc/{server.process.pid}/fd"))
 
+    # Those of an earlier test may have had sockets to send by.
+    assert eventually(lambda: server.ctl("status")["allocations"] == 0)
     before = descriptors()
     made = [client(CLIENTS4[n % 10]) for n in range(100)]
     for c in made:
         c.alloc()
-    assert descriptors() == before
+    assert descriptors() <= before
     assert server.ctl("status")["allocations"] == len(made)
 
 
