@@ -176,6 +176,8 @@ static json_t *describe_slow_path(const struct udp_transport *transport)
 
 	json_object_set_new(
 		doc, "policed", json_integer((json_int_t)udp_transport_policed(transport)));
+	json_object_set_new(
+		doc, "joined", json_integer((json_int_t)udp_transport_joined(transport)));
 	if (udp_transport_overflowed(transport, &overflowed))
 		json_object_set_new(doc, "overflowed", json_integer((json_int_t)overflowed));
 	return doc;

@@ -125,6 +125,9 @@ static void print_directions(const json_t *doc)
 	text_json(&table, at(doc, "outputs"));
 	text_cell(&table, "-");
 	put_traffic(&table, "slow path", at(doc, "slow_path"));
+	text_cell(&table, "  sent behind another one, in one message");
+	text_json(&table, at(at(doc, "slow_path"), "joined"));
+	text_cell(&table, "-");
 	text_cell(&table, "  above the bandwidth limit");
 	text_json(&table, at(at(doc, "slow_path"), "policed"));
 	text_cell(&table, "-");

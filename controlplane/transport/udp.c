@@ -341,6 +341,11 @@ bool udp_transport_overflowed(const struct udp_transport *transport, uint64_t *o
 	return true;
 }
 
+uint64_t udp_transport_joined(const struct udp_transport *transport)
+{
+	return tp_udp_tx_counters(transport->tx).joined;
+}
+
 uint64_t udp_transport_failed(const struct udp_transport *transport)
 {
 	return tp_udp_tx_counters(transport->tx).failed;

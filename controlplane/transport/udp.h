@@ -49,5 +49,8 @@ uint64_t udp_transport_policed(const struct udp_transport *transport);
 /* Packets to relayed addresses that found a receive buffer full; false: nobody counts them. */
 bool udp_transport_overflowed(const struct udp_transport *transport, uint64_t *out);
 
+/* Datagrams, of clients' answers as well, that left behind another one in one message. */
+uint64_t udp_transport_joined(const struct udp_transport *transport);
+
 /* Datagrams that the kernel would not send. */
 uint64_t udp_transport_failed(const struct udp_transport *transport);
