@@ -56,10 +56,10 @@ static TP_INLINE const struct tp_config *tp_host_config(struct tp_host *host)
 	return config;
 }
 
-static TP_INLINE uint32_t tp_host_bucket_mask(
+static TP_INLINE uint32_t tp_host_buckets(
 	struct tp_host *host, const struct tp_config *tables_config)
 {
-	return TP_READ_ONCE(tables_config->bucket_mask);
+	return TP_READ_ONCE(tables_config->buckets);
 }
 
 static TP_INLINE uint64_t tp_host_layout(struct tp_host *host)

@@ -25,7 +25,7 @@ struct tp_lane {
 /* What a flow is looked up with. */
 struct tp_search {
 	uint64_t salt[3];
-	uint32_t bucket_mask;
+	uint32_t buckets;
 };
 
 struct tp_burst {
@@ -63,7 +63,7 @@ static TP_INLINE struct tp_asked tp_burst_asked(const struct tp_burst *burst, ui
 static TP_INLINE struct tp_place tp_search_place(
 	const struct tp_search *search, const struct tp_flow_key *key)
 {
-	return tp_place_of(tp_flow_hash(key, search->salt), search->bucket_mask);
+	return tp_place_of(tp_flow_hash(key, search->salt), search->buckets);
 }
 
 static TP_INLINE void tp_burst_look(struct tp_host *host, const struct tp_search *search,
@@ -253,7 +253,7 @@ static TP_INLINE bool tp_relay_burst(
 		return false;
 	}
 	search = (struct tp_search){.salt = {config->salt[0], config->salt[1], config->salt[2]},
-		.bucket_mask = tp_host_bucket_mask(host, config)};
+		.buckets = tp_host_buckets(host, config)};
 	burst.away_count = 0;
 	burst.odd_count = 0;
 	tp_shared_open(&burst.shared);

@@ -16,7 +16,7 @@
 #include "wire.h"
 
 #define TP_MAGIC       UINT32_C(0x74704b31) /* "tpK1" */
-#define TP_ABI_VERSION 4
+#define TP_ABI_VERSION 5
 
 #define TP_LOCALS_MAX      32
 #define TP_NEXT_HOPS_MAX   4096
@@ -187,10 +187,10 @@ static TP_INLINE struct tp_flow_counters tp_flow_counted(
 	};
 }
 
-/* 16 bits of the hash per slot, 0 = empty: small enough to stay in cache at 10^6 flows. */
+/* 8 bits of the hash per slot, 0 = empty: small enough to stay in cache at 10^6 flows. */
 struct tp_bucket {
-	uint16_t tags[TP_BUCKET_SLOTS];
-} __attribute__((aligned(16)));
+	uint8_t tags[TP_BUCKET_SLOTS];
+} __attribute__((aligned(8)));
 
 struct tp_local {
 	uint64_t ip[2]; /* v4-mapped or IPv6, network order */
@@ -237,8 +237,8 @@ struct tp_config {
 	 * plane is switched on; anything else = everything to the kernel.
 	 */
 	uint64_t gate;
-	uint32_t unplaced;    /* granted flows that found no slot */
-	uint32_t bucket_mask; /* number of buckets - 1 */
+	uint32_t unplaced; /* granted flows that found no slot */
+	uint32_t buckets;
 	uint32_t locals;      /* entries in use */
 	uint16_t channel_max; /* 0x4fff; 0x7ffe for RFC 5766 clients */
 	uint16_t zero[3];
@@ -304,7 +304,7 @@ _Static_assert(sizeof(struct tp_relay_ref) == 8, "two beside each other are an a
 _Static_assert(sizeof(struct tp_flow) == 64, "one cache line");
 _Static_assert(sizeof(struct tp_flow_detail) == 32, "two a cache line");
 _Static_assert(sizeof(struct tp_kept) == 128, "a pair of cache lines");
-_Static_assert(sizeof(struct tp_bucket) == 16, "four buckets a cache line");
+_Static_assert(sizeof(struct tp_bucket) == 8, "eight buckets a cache line, and a word each");
 _Static_assert(sizeof(struct tp_next_hop) == 32, "two a cache line");
 
 /*
@@ -333,23 +333,24 @@ static TP_INLINE uint64_t tp_flow_hash(const struct tp_flow_key *key, const uint
 
 /*
  * Where a flow may lie, and the tag it has there: two buckets to choose from. In a table with room
- * most flows lie at home, where readers look first: one tag tells instead of sixteen.
+ * most flows lie at home, where readers look first: one tag tells instead of sixteen. Each half of
+ * the hash is a fraction of the table, so that this may have any number of buckets, up to 2^24: the
+ * lowest bits, of which the tag is made, then say nothing about the bucket.
  */
 struct tp_place {
 	uint32_t home; /* a slot of the first bucket */
 	uint32_t bucket[2];
-	uint16_t tag; /* never 0 */
+	uint8_t tag; /* never 0 */
 };
 
-static TP_INLINE struct tp_place tp_place_of(uint64_t hash, uint32_t bucket_mask)
+static TP_INLINE struct tp_place tp_place_of(uint64_t hash, uint32_t buckets)
 {
-	uint16_t tag = (uint16_t)(hash >> 48);
-
-	uint32_t first = (uint32_t)hash & bucket_mask;
+	uint64_t first = (uint64_t)(uint32_t)hash * buckets;
+	uint8_t tag = (uint8_t)(hash >> 32);
 
 	return (struct tp_place){
-		.home = first * TP_BUCKET_SLOTS + ((uint32_t)(hash >> 45) & (TP_BUCKET_SLOTS - 1)),
-		.bucket = {first, (uint32_t)(hash >> 24) & bucket_mask},
+		.home = (uint32_t)(first * TP_BUCKET_SLOTS >> 32),
+		.bucket = {(uint32_t)(first >> 32), (uint32_t)((hash >> 32) * buckets >> 32)},
 		.tag = tag ? tag : 1,
 	};
 }

@@ -20,10 +20,10 @@ static TP_INLINE uint64_t tp_host_layout(struct tp_host *host); /* tp_layout_has
 static TP_INLINE const struct tp_local *tp_host_local(struct tp_host *host, uint32_t local);
 static TP_INLINE const struct tp_ports *tp_host_ports(struct tp_host *host, uint32_t local);
 /*
- * Number of buckets - 1: config's word, where a bucket that is not there is NULL; else what the
+ * Number of buckets: config's word, where a bucket that is not there is NULL; else what the
  * host has mapped, since config may be written by a process that is not to be trusted so far.
  */
-static TP_INLINE uint32_t tp_host_bucket_mask(struct tp_host *host, const struct tp_config *config);
+static TP_INLINE uint32_t tp_host_buckets(struct tp_host *host, const struct tp_config *config);
 static TP_INLINE const struct tp_bucket *tp_host_bucket(struct tp_host *host, uint32_t bucket);
 static TP_INLINE struct tp_flow *tp_host_flow(struct tp_host *host, uint32_t slot);
 static TP_INLINE struct tp_flow_detail *tp_host_detail(struct tp_host *host, uint32_t slot);

@@ -15,13 +15,13 @@ struct tp_host {
 	const struct tp_config *config;
 	const struct tp_local *locals;       /* TP_LOCALS_MAX */
 	const struct tp_ports *ports;        /* TP_LOCALS_MAX */
-	const struct tp_bucket *buckets;     /* bucket_mask + 1 */
+	const struct tp_bucket *buckets;     /* buckets_count */
 	struct tp_flow *flows;               /* TP_BUCKET_SLOTS per bucket */
 	struct tp_flow_detail *details;      /* likewise */
 	const struct tp_next_hop *next_hops; /* TP_NEXT_HOPS_MAX */
 	struct tp_policer *policers;
 	uint32_t policers_count;
-	uint32_t bucket_mask;
+	uint32_t buckets_count;
 	struct tp_worker_counters *worker;
 	const uint32_t *interfaces; /* ifindex by tp_next_hop.interface; 0 = no such interface */
 	uint64_t layout;            /* tp_layout_hash() */
@@ -52,9 +52,9 @@ static TP_INLINE const struct tp_ports *tp_host_ports(struct tp_host *host, uint
 	return &host->ports[local];
 }
 
-static TP_INLINE uint32_t tp_host_bucket_mask(struct tp_host *host, const struct tp_config *config)
+static TP_INLINE uint32_t tp_host_buckets(struct tp_host *host, const struct tp_config *config)
 {
-	return host->bucket_mask;
+	return host->buckets_count;
 }
 
 static TP_INLINE const struct tp_bucket *tp_host_bucket(struct tp_host *host, uint32_t bucket)

@@ -101,30 +101,21 @@ static TP_INLINE struct tp_flow_key tp_key_of(
 }
 
 /*
- * The slots of a bucket with this tag: bit 16 * i for slot i, bit 16 * i + 3 for slot 4 + i. The
- * borrow of a lane that matches may make the next one seem to: the record tells.
+ * The slots of a bucket with this tag: bit 8 * i for slot i. The borrow of a lane that matches may
+ * make the next one seem to: the record tells.
  */
-static TP_INLINE uint64_t tp_tags_equal(const struct tp_bucket *bucket, uint16_t tag)
+static TP_INLINE uint64_t tp_tags_equal(const struct tp_bucket *bucket, uint8_t tag)
 {
-	const uint64_t ones = UINT64_C(0x0001000100010001);
-	const uint64_t high = ones << 15;
-	const volatile uint64_t *lanes = (const volatile void *)bucket->tags;
-	uint64_t a = lanes[0] ^ ones * tag;
-	uint64_t b = lanes[1] ^ ones * tag;
+	const uint64_t ones = UINT64_C(0x0101010101010101);
+	uint64_t lanes = *(const volatile uint64_t *)(const void *)bucket->tags ^ ones * tag;
 
-	a = ((a - ones) & ~a & high) >> 15;
-	b = ((b - ones) & ~b & high) >> 12;
-	return a | b;
+	return ((lanes - ones) & ~lanes & ones << 7) >> 7;
 }
 
 /* Slot of the lowest set bit. BPF cannot count zeros; this constant puts its number on top. */
 static TP_INLINE uint32_t tp_lowest_slot(uint64_t match)
 {
-	const uint64_t numbers = UINT64_C(4) << 58 | UINT64_C(1) << 45 | UINT64_C(5) << 42 |
-				 UINT64_C(2) << 29 | UINT64_C(6) << 26 | UINT64_C(3) << 13 |
-				 UINT64_C(7) << 10;
-
-	return (uint32_t)(((match & -match) * numbers) >> 61);
+	return (uint32_t)(((match & -match) * UINT64_C(0x0020406080a0c0e0)) >> 61);
 }
 
 static TP_INLINE bool tp_is_flow(const struct tp_flow *flow, const struct tp_flow_key *key)
@@ -135,7 +126,7 @@ static TP_INLINE bool tp_is_flow(const struct tp_flow *flow, const struct tp_flo
 	return flow->key.remote[1] == key->remote[1] && flow->key.remote[0] == key->remote[0];
 }
 
-static TP_INLINE bool tp_find_in_bucket(struct tp_host *host, uint32_t index, uint16_t tag,
+static TP_INLINE bool tp_find_in_bucket(struct tp_host *host, uint32_t index, uint8_t tag,
 	const struct tp_flow_key *key, struct tp_found *found)
 {
 	const struct tp_bucket *bucket = tp_host_bucket(host, index);
@@ -172,7 +163,7 @@ static TP_INLINE struct tp_found tp_find_flow(
 	struct tp_host *host, const struct tp_config *config, const struct tp_flow_key *key)
 {
 	struct tp_place place =
-		tp_place_of(tp_flow_hash(key, config->salt), tp_host_bucket_mask(host, config));
+		tp_place_of(tp_flow_hash(key, config->salt), tp_host_buckets(host, config));
 	struct tp_found found = tp_find_at_home(host, &place);
 
 	if (TP_LIKELY(found.flow && tp_is_flow(found.flow, key)))
@@ -206,7 +197,7 @@ static TP_INLINE struct tp_found tp_find_other(
 
 	if (!config)
 		return TP_NOTHING_FOUND;
-	place = tp_place_of(tp_flow_hash(&key, config->salt), tp_host_bucket_mask(host, config));
+	place = tp_place_of(tp_flow_hash(&key, config->salt), tp_host_buckets(host, config));
 	found = tp_find_at_home(host, &place);
 	if (TP_LIKELY(found.flow && tp_is_flow(found.flow, &key)))
 		return found;

@@ -16,7 +16,7 @@ bool tp_memory_is_kept(const struct tp_memory *memory)
 
 	return config->magic == TP_MAGIC && config->abi == TP_ABI_VERSION &&
 	       config->layout == tp_layout_hash() && config->locals <= TP_LOCALS_MAX &&
-	       config->bucket_mask == memory->shape.regions[TP_REGION_BUCKETS].count - 1;
+	       config->buckets == memory->shape.regions[TP_REGION_BUCKETS].count;
 }
 
 void tp_memory_forget_next_hops(const struct tp_memory *memory)

@@ -191,7 +191,7 @@ static void check_tag(struct tp_audit *audit, uint32_t slot)
 {
 	const struct tp_table *table = audit->table;
 	const struct tp_flow *record = &table->flows[slot];
-	uint16_t tag = *tp_table_tag(table, slot);
+	uint8_t tag = *tp_table_tag(table, slot);
 	uint32_t bucket = slot / TP_BUCKET_SLOTS, twin;
 	struct tp_place place;
 

@@ -7,13 +7,8 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#define CAPACITY_MIN (TP_BUCKET_SLOTS / 2)
-#define CAPACITY_MAX (UINT32_C(1) << 26)
-
-static uint32_t round_up_to_power_of_two(uint32_t n)
-{
-	return n <= 1 ? 1 : UINT32_C(1) << (32 - __builtin_clz(n - 1));
-}
+#define CAPACITY_STEP (TP_BUCKET_SLOTS / 2)
+#define CAPACITY_MAX  (UINT32_C(1) << 26)
 
 int tp_shape_init(uint32_t capacity, uint32_t workers, uint32_t allocations, struct tp_shape *out)
 {
@@ -21,9 +16,7 @@ int tp_shape_init(uint32_t capacity, uint32_t workers, uint32_t allocations, str
 
 	if (capacity == 0 || capacity > CAPACITY_MAX || workers == 0 || allocations > CAPACITY_MAX)
 		return -EINVAL;
-	if (capacity < CAPACITY_MIN)
-		capacity = CAPACITY_MIN;
-	capacity = round_up_to_power_of_two(capacity);
+	capacity = (capacity + CAPACITY_STEP - 1) / CAPACITY_STEP * CAPACITY_STEP;
 	slots = 2 * capacity;
 	*out = (struct tp_shape){
 		.capacity = capacity,
@@ -184,7 +177,7 @@ uint64_t tp_layout_hash(void)
 	MIX_MEMBER(tp_config, layout);
 	MIX_MEMBER(tp_config, gate);
 	MIX_MEMBER(tp_config, unplaced);
-	MIX_MEMBER(tp_config, bucket_mask);
+	MIX_MEMBER(tp_config, buckets);
 	MIX_MEMBER(tp_config, locals);
 	MIX_MEMBER(tp_config, channel_max);
 	MIX_MEMBER(tp_config, byte_ns);

@@ -80,8 +80,7 @@ void tp_record_decode(const struct tp_record *record, struct tp_flow_spec *out);
 static inline struct tp_place tp_table_place(
 	const struct tp_table *table, const struct tp_flow_key *key)
 {
-	return tp_place_of(
-		tp_flow_hash(key, table->config->salt), table->slots / TP_BUCKET_SLOTS - 1);
+	return tp_place_of(tp_flow_hash(key, table->config->salt), table->slots / TP_BUCKET_SLOTS);
 }
 
 static inline uint32_t tp_table_locals(const struct tp_table *table)
@@ -91,7 +90,7 @@ static inline uint32_t tp_table_locals(const struct tp_table *table)
 	return count < TP_LOCALS_MAX ? count : TP_LOCALS_MAX;
 }
 
-static inline uint16_t *tp_table_tag(const struct tp_table *table, uint32_t slot)
+static inline uint8_t *tp_table_tag(const struct tp_table *table, uint32_t slot)
 {
 	return &table->buckets[slot / TP_BUCKET_SLOTS].tags[slot % TP_BUCKET_SLOTS];
 }

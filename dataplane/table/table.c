@@ -56,7 +56,7 @@ static int fill_config(struct tp_table *table, uint16_t channel_max)
 	memcpy(&table->label_key, config->label_key, sizeof(table->label_key));
 	config->abi = TP_ABI_VERSION;
 	config->layout = tp_layout_hash();
-	config->bucket_mask = buckets - 1;
+	config->buckets = buckets;
 	config->channel_max = channel_max;
 	return 0;
 }
@@ -236,7 +236,7 @@ static uint32_t choose_slot(const struct tp_table *table, const struct tp_place 
 }
 
 static void write_record(
-	struct tp_table *table, uint32_t slot, const struct tp_record *record, uint16_t tag)
+	struct tp_table *table, uint32_t slot, const struct tp_record *record, uint8_t tag)
 {
 	struct tp_flow *flow = &table->flows[slot];
 	struct tp_flow hidden = record->flow;

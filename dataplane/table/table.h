@@ -44,7 +44,7 @@ struct tp_shape {
 };
 
 /*
- * Rounds the capacity up to a power of two. -EINVAL: 0 or more than 2^26 flows, or that many
+ * Rounds the capacity up to whole buckets. -EINVAL: 0 or more than 2^26 flows, or that many
  * allocations. The promise is: at capacity, while a tenth of the flows is replaced each second,
  * fewer than 1 in 10^6 flows find no slot (tests/unit/test_table_load.c); below 4096 flows chance
  * is coarser, 1 in 10^5 at 1024. There is a policer and a note for each of `allocations`, behind

@@ -24,7 +24,7 @@ static inline struct tp_host tp_host_over(
 		.next_hops = at[TP_REGION_NEXT_HOPS],
 		.policers = at[TP_REGION_POLICERS],
 		.policers_count = memory->shape.regions[TP_REGION_POLICERS].count,
-		.bucket_mask = memory->shape.regions[TP_REGION_BUCKETS].count - 1,
+		.buckets_count = memory->shape.regions[TP_REGION_BUCKETS].count,
 		.worker = &counters[index],
 		.interfaces = interfaces,
 		.layout = tp_layout_hash(),

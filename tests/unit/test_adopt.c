@@ -466,7 +466,7 @@ static void mix(struct tp_memory *into, const struct tp_memory *after)
 	for (int i = 0; i < TP_REGIONS; i++) {
 		const struct tp_region_shape *region = &into->shape.regions[i];
 		size_t size = (size_t)region->element_size * region->count;
-		size_t step = i == TP_REGION_BUCKETS ? sizeof(uint16_t) : sizeof(uint64_t);
+		size_t step = i == TP_REGION_BUCKETS ? sizeof(uint8_t) : sizeof(uint64_t);
 		uint8_t *to = into->regions[i];
 		const uint8_t *from = after->regions[i];
 
@@ -518,7 +518,7 @@ static void test_killed_in_between(void **state)
 struct half {
 	struct tp_flow *flow; /* one of each kind in turn */
 	struct tp_flow_detail *detail;
-	uint16_t *tag;
+	uint8_t *tag;
 	uint32_t slot;
 	struct life *life;
 };
@@ -547,7 +547,7 @@ static void other_tag(struct half *h)
 /* The same record once more. */
 static void put(struct half *h, uint32_t slot)
 {
-	uint16_t *tags = h->life->memory.regions[TP_REGION_BUCKETS];
+	uint8_t *tags = h->life->memory.regions[TP_REGION_BUCKETS];
 	struct tp_flow *flows = h->life->memory.regions[TP_REGION_FLOWS];
 	struct tp_flow_detail *details = h->life->memory.regions[TP_REGION_DETAILS];
 
@@ -573,7 +573,7 @@ static bool may_lie_at(const struct half *h, uint32_t slot)
 {
 	const struct tp_config *config = h->life->memory.regions[TP_REGION_CONFIG];
 	struct tp_place place =
-		tp_place_of(tp_flow_hash(&h->flow->key, config->salt), config->bucket_mask);
+		tp_place_of(tp_flow_hash(&h->flow->key, config->salt), config->buckets);
 	uint32_t bucket = slot / TP_BUCKET_SLOTS;
 
 	return slot == place.home || bucket == place.bucket[0] || bucket == place.bucket[1];
@@ -672,7 +672,7 @@ static struct half find_half(struct life *life, enum tp_flow_kind kind)
 		h.detail++;
 		h.slot++;
 	}
-	h.tag = (uint16_t *)life->memory.regions[TP_REGION_BUCKETS] + h.slot;
+	h.tag = (uint8_t *)life->memory.regions[TP_REGION_BUCKETS] + h.slot;
 	return h;
 }
 

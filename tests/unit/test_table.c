@@ -113,7 +113,7 @@ static struct tp_host reader_of(const struct tp_memory *memory)
 		.buckets = memory->regions[TP_REGION_BUCKETS],
 		.flows = memory->regions[TP_REGION_FLOWS],
 		.details = memory->regions[TP_REGION_DETAILS],
-		.bucket_mask = memory->shape.regions[TP_REGION_BUCKETS].count - 1,
+		.buckets_count = memory->shape.regions[TP_REGION_BUCKETS].count,
 	};
 }
 
@@ -134,9 +134,10 @@ static void test_shape(void **state)
 		{0, -EINVAL, 0},
 		{1, 0, 8},
 		{8, 0, 16},
-		{1000, 0, 2048},
+		{9, 0, 24},
+		{1000, 0, 2000},
 		{1024, 0, 2048},
-		{1025, 0, 4096},
+		{1025, 0, 2056},
 		{UINT32_C(1) << 26, 0, UINT32_C(1) << 27},
 		{(UINT32_C(1) << 26) + 1, -EINVAL, 0},
 	};
@@ -695,7 +696,7 @@ static void test_words_that_lie(void **state)
 	(void)state;
 	open_table(&f, 64);
 	config = f.memory.regions[TP_REGION_CONFIG];
-	config->bucket_mask = UINT32_MAX;
+	config->buckets = UINT32_MAX;
 	assert_int_equal(tp_table_publish(f.table, &spec, &slot), 0);
 	assert_true(slot < tp_table_slots(f.table));
 	assert_true(reader_finds(&f, &record_at(&f, slot)->key));
@@ -926,7 +927,7 @@ static uint32_t foreign_bucket(const struct fixture *f, const struct tp_flow *fl
 {
 	const struct tp_config *config = f->memory.regions[TP_REGION_CONFIG];
 	struct tp_place place =
-		tp_place_of(tp_flow_hash(&flow->key, config->salt), config->bucket_mask);
+		tp_place_of(tp_flow_hash(&flow->key, config->salt), config->buckets);
 	uint32_t bucket = 0;
 
 	while (bucket == place.bucket[0] || bucket == place.bucket[1])
@@ -945,14 +946,15 @@ static void fix_the_places(struct fixture *f)
 
 static void do_harm(struct fixture *f, enum harm harm, uint32_t slot)
 {
-	uint16_t *tags = f->memory.regions[TP_REGION_BUCKETS];
+	uint8_t *tags = f->memory.regions[TP_REGION_BUCKETS];
 	struct tp_flow *flows = f->memory.regions[TP_REGION_FLOWS];
 	uint32_t other = free_slot_of_bucket(f, slot / TP_BUCKET_SLOTS);
 	uint32_t away = free_slot_of_bucket(f, foreign_bucket(f, &flows[slot]));
+	struct tp_flow stray = flows[slot];
 
 	switch (harm) {
 	case WRONG_TAG:
-		tags[slot] ^= 0x100;
+		tags[slot] ^= 0x80;
 		break;
 	case LOST_TAG:
 		tags[slot] = 0;
@@ -965,8 +967,8 @@ static void do_harm(struct fixture *f, enum harm harm, uint32_t slot)
 		tags[slot] = 0;
 		break;
 	case STRAY_RECORD:
-		flows[away] = flows[slot];
-		flows[away].key.local_port.be ^= 1;
+		stray.key.local_port.be ^= 1;
+		flows[free_slot_of_bucket(f, foreign_bucket(f, &stray))] = stray;
 		break;
 	case DOUBLED_RECORD:
 		flows[other] = flows[slot];

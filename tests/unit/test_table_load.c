@@ -40,7 +40,7 @@ static void count_place(struct load *load, uint32_t slot)
 	const struct tp_config *config = load->memory.regions[TP_REGION_CONFIG];
 	const struct tp_flow *flows = load->memory.regions[TP_REGION_FLOWS];
 	struct tp_place place =
-		tp_place_of(tp_flow_hash(&flows[slot].key, config->salt), config->bucket_mask);
+		tp_place_of(tp_flow_hash(&flows[slot].key, config->salt), config->buckets);
 
 	load->placed++;
 	load->in_first += place.bucket[0] == slot / TP_BUCKET_SLOTS;

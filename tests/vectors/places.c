@@ -88,7 +88,7 @@ static void try_every_slot(enum tp_family family, const struct tp_flow *flow,
 		expect(decoy ? "slot among decoys" : "slot", i, family, TP_RELAYED);
 		/* At home a burst does not ask for the tag. */
 		if (!decoy && place->home != bucket * TP_BUCKET_SLOTS + slot) {
-			buckets()[bucket].tags[slot] ^= 0x8000;
+			buckets()[bucket].tags[slot] ^= 0x80;
 			expect("tag of another", i, family, TP_NO_FLOW);
 		}
 	}
@@ -118,8 +118,7 @@ static void run(enum tp_family family, struct tp_flow flow)
 {
 	const struct tp_config *config = world.memory.regions[TP_REGION_CONFIG];
 	struct tp_flow decoy = flow, none = {0};
-	struct tp_place place =
-		tp_place_of(tp_flow_hash(&flow.key, config->salt), config->bucket_mask);
+	struct tp_place place = tp_place_of(tp_flow_hash(&flow.key, config->salt), config->buckets);
 
 	try_every_slot(family, &flow, &place, NULL);
 	flip(&decoy.key, 64 + 40);
