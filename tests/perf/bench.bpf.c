@@ -20,10 +20,9 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Set by the loader: the frame's constant parts and how the next target is chosen. */
+/* Set by the loader: the frame's constant parts and how many targets take turns. */
 const volatile struct bench_frame frame;
 const volatile __u32 targets_count = 1;
-const volatile __u32 random_order;
 const volatile __u32 stamp_offset; /* of the time in what comes back; 0 = there is none */
 
 struct {
@@ -69,8 +68,7 @@ int generate(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u64 turn = count(BENCH_SENT);
-	__u32 index =
-		random_order ? bpf_get_prandom_u32() % targets_count : (__u32)turn % targets_count;
+	__u32 index = (__u32)turn % targets_count;
 	struct bench_target *target = bpf_map_lookup_elem(&targets, &index);
 	const struct bench_frame *f = the_frame();
 	struct ethhdr *eth = data;
