@@ -7,7 +7,9 @@
  * on several packets at a time: where memory is waited for, a stage shows also what the ones before
  * it left to wait for, and the sum says more than its parts. Needs root.
  *
- *   stagecost [--flows N] [--random] [--rounds N]
+ *   stagecost [--flows N] [--room N] [--random] [--rounds N]
+ *
+ * --room: flows that the tables are made for, if there are fewer.
  */
 #include <bpf/bpf.h>
 #include <getopt.h>
@@ -190,12 +192,15 @@ static void print(const struct cost *xdp, const struct cost *native)
 static void parse_options(int argc, char **argv, int *rounds)
 {
 	static const struct option options[] = {{"flows", required_argument, NULL, 'f'},
-		{"random", no_argument, NULL, 'r'}, {"rounds", required_argument, NULL, 'n'}, {0}};
+		{"random", no_argument, NULL, 'r'}, {"room", required_argument, NULL, 'm'},
+		{"rounds", required_argument, NULL, 'n'}, {0}};
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (option == 'f')
 			tables.flows = (uint32_t)strtoul(optarg, NULL, 10);
+		else if (option == 'm')
+			tables.room = (uint32_t)strtoul(optarg, NULL, 10);
 		else if (option == 'r')
 			tables.random = true;
 		else if (option == 'n')
