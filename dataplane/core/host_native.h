@@ -11,6 +11,11 @@
 #include "random.h"
 #include "way.h"
 
+/* A simulation hears of every element that is asked for (tests/perf/misscount.c). */
+#ifndef TP_HOST_TOUCH
+#define TP_HOST_TOUCH(element) (element)
+#endif
+
 struct tp_host {
 	const struct tp_config *config;
 	const struct tp_local *locals;       /* TP_LOCALS_MAX */
@@ -34,7 +39,7 @@ struct tp_host {
 
 static TP_INLINE const struct tp_config *tp_host_config(struct tp_host *host)
 {
-	return host->config;
+	return TP_HOST_TOUCH(host->config);
 }
 
 static TP_INLINE uint64_t tp_host_layout(struct tp_host *host)
@@ -44,12 +49,12 @@ static TP_INLINE uint64_t tp_host_layout(struct tp_host *host)
 
 static TP_INLINE const struct tp_local *tp_host_local(struct tp_host *host, uint32_t local)
 {
-	return local < TP_LOCALS_MAX ? &host->locals[local] : NULL;
+	return local < TP_LOCALS_MAX ? TP_HOST_TOUCH(&host->locals[local]) : NULL;
 }
 
 static TP_INLINE const struct tp_ports *tp_host_ports(struct tp_host *host, uint32_t local)
 {
-	return &host->ports[local];
+	return TP_HOST_TOUCH(&host->ports[local]);
 }
 
 static TP_INLINE uint32_t tp_host_buckets(struct tp_host *host, const struct tp_config *config)
@@ -59,17 +64,17 @@ static TP_INLINE uint32_t tp_host_buckets(struct tp_host *host, const struct tp_
 
 static TP_INLINE const struct tp_bucket *tp_host_bucket(struct tp_host *host, uint32_t bucket)
 {
-	return &host->buckets[bucket];
+	return TP_HOST_TOUCH(&host->buckets[bucket]);
 }
 
 static TP_INLINE struct tp_flow *tp_host_flow(struct tp_host *host, uint32_t slot)
 {
-	return &host->flows[slot];
+	return TP_HOST_TOUCH(&host->flows[slot]);
 }
 
 static TP_INLINE struct tp_flow_detail *tp_host_detail(struct tp_host *host, uint32_t slot)
 {
-	return &host->details[slot];
+	return TP_HOST_TOUCH(&host->details[slot]);
 }
 
 static TP_INLINE uint32_t tp_host_slot(struct tp_host *host, const struct tp_flow *flow)
@@ -79,17 +84,17 @@ static TP_INLINE uint32_t tp_host_slot(struct tp_host *host, const struct tp_flo
 
 static TP_INLINE const struct tp_next_hop *tp_host_next_hop(struct tp_host *host, uint32_t index)
 {
-	return index < TP_NEXT_HOPS_MAX ? &host->next_hops[index] : NULL;
+	return index < TP_NEXT_HOPS_MAX ? TP_HOST_TOUCH(&host->next_hops[index]) : NULL;
 }
 
 static TP_INLINE struct tp_policer *tp_host_policer(struct tp_host *host, uint32_t index)
 {
-	return index < host->policers_count ? &host->policers[index] : NULL;
+	return index < host->policers_count ? TP_HOST_TOUCH(&host->policers[index]) : NULL;
 }
 
 static TP_INLINE struct tp_worker_counters *tp_host_worker(struct tp_host *host)
 {
-	return host->worker;
+	return TP_HOST_TOUCH(host->worker);
 }
 
 static TP_INLINE uint32_t tp_host_ticks(struct tp_host *host)
