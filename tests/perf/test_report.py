@@ -4,8 +4,10 @@ tests/perf/report without a measurement: table and page from sample.json, which 
 wrote. Its numbers say nothing about speed; the right answers stand here, worked out by hand from them.
 """
 
+import contextlib
 import copy
 import html.parser
+import io
 import json
 import pathlib
 import re
@@ -13,13 +15,14 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 import xml.etree.ElementTree as ET
 
 sys.dont_write_bytecode = True
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from lab import chart, figures, page, plan  # noqa: E402
+from lab import cables, chart, figures, page, plan  # noqa: E402
 
 SAMPLE = json.loads((HERE / "sample.json").read_text())
 
@@ -34,6 +37,26 @@ def cells(report, group, what, against):
              if row.group.startswith(group) and (row.what, row.against) == (what, against)]
     assert len(found) == 1, (group, what, found)
     return found[0][2:]
+
+
+class Distance(unittest.TestCase):
+    """Over memif, only what was measured with the cores near each other is compared."""
+
+    def rates(self, *rounds):
+        with unittest.mock.patch.object(cables, "_seen_ns", [80, 400]):
+            return cables.like_with_like({name: [value and {"mpps": value[0], "distance_ns": value[1]}
+                                                 for value in values]
+                                          for name, values in zip(("a", "b"), zip(*rounds))})
+
+    def test_far_rounds_are_left_out(self):
+        self.assertEqual(self.rates(((10, 80), (8, 120)), ((5, 400), (8, 80)), ((10, 90), None)),
+                         {"a": [10, None, None], "b": [8, None, None]})
+
+    def test_far_is_better_than_nothing(self):
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            self.assertEqual(self.rates(((5, 400), (8, 80)), (None, (4, 400))),
+                             {"a": [5, None], "b": [8, 4]})
+        self.assertIn("far apart", said.getvalue())
 
 
 class Table(unittest.TestCase):

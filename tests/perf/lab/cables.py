@@ -47,6 +47,22 @@ def is_near(distance_ns):
     return distance_ns <= 1.5 * min(_seen_ns)
 
 
+def like_with_like(samples):
+    """
+    Rates by subject, of what these counted round by round (or None). Where the cores were near each
+    other for all in some round, others are None: what was measured at two distances says nothing.
+    """
+    rates = {name: [counted and counted["mpps"] for counted in rounds]
+             for name, rounds in samples.items()}
+    near = [all(counted and is_near(counted["distance_ns"]) for counted in together)
+            for together in zip(*samples.values())]
+    if not any(near):
+        print("  the cores were far apart in all rounds: ratios mean little", file=sys.stderr)
+        return rates
+    return {name: [rate if ok else None for rate, ok in zip(values, near)]
+            for name, values in rates.items()}
+
+
 def send(scratch, targets, size, seconds, random=False, swapped=False, rate=0):
     command = [MEMLOAD, "--lcores", "0@0", *servers.EAL, "--single-file-segments",
                servers.cable(scratch, "client"), "--", "--targets", targets, "--mac",
