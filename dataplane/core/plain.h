@@ -3,8 +3,8 @@
  *
  * What common.h does, of IPv4, for a polling worker: the same questions in the same order, with as
  * little work as a packet of a burst can do with. What packets of a burst nearly always share,
- * their local address and their next hop, is looked up once; the headers move as one piece, and
- * only what changes in them is written. Whatever is odd is left, untouched, to common.h and
+ * their local address and their next hop, is looked up once; after that a packet is compared with
+ * what such packets look like, in four words. Whatever is odd is left, untouched, to common.h and
  * relay.h. Include host_native.h before.
  */
 #pragma once
@@ -14,129 +14,64 @@
 /* Locals that are always set before they are read, where clearing them first would cost. */
 #define TP_UNSET __attribute__((uninitialized))
 
-/* A local IPv4 address: that of the packet before. */
-struct tp_here {
-	uint32_t ip;                  /* as it lies in memory */
-	const struct tp_ports *ports; /* of none while there was no packet */
-	uint64_t channel, peer;       /* the address and a kind of flow, in a key's last word */
+/* UP: ChannelData from a client. DOWN: what a peer sent. */
+enum tp_plain { TP_PLAIN_UP, TP_PLAIN_DOWN, TP_PLAIN_NOT };
+
+/* What a packet says in its headers, as it lies in memory. */
+struct tp_plain_words {
+	uint64_t link; /* type, first bytes of IP, its length, and what does not matter */
+	uint32_t part; /* fragment, TTL, protocol */
+	uint32_t source;
+	uint64_t to;   /* destination, ports */
+	uint64_t data; /* UDP's length and checksum, channel, its length */
 };
 
-/* A next hop without a tag, on an interface of ours: that of the packet before. */
+/* What UP or DOWN have in common that come to one address; and UP, to one port. */
+struct tp_like {
+	uint64_t to;                  /* as in tp_plain_words */
+	uint64_t ident;               /* the address and a kind of flow, in a key's last word */
+	const struct tp_ports *ports; /* of the address */
+	uint64_t to_mask, data_mask;  /* which bits matter */
+};
+
+/*
+ * What is constant in the words, the other way round, for a frame of no length; and which bits
+ * matter. In memory a constant costs an operand, in the code an instruction.
+ */
+struct tp_plain_constants {
+	uint64_t link, link_mask, data;
+};
+
+/* A next hop without a tag, on an interface of ours, and an address to leave from. */
 struct tp_exit {
 	uint8_t link[16]; /* addresses and type; two more bytes, so that it is one word */
-	uint32_t index;   /* UINT32_MAX: there was none yet */
+	uint32_t source;  /* as in tp_plain_words */
+	uint32_t index;   /* of the next hop; UINT32_MAX: there was none yet */
 	int32_t room;     /* for UDP's payload */
 	uint32_t egress;
 	uint32_t interface;
+	uint16_t from; /* the address and a plain flow's flags, as in tp_flow_value */
 };
 
-/* What the packets of a burst share. */
+/* What the packets of a burst share: looked up once, kept no longer. */
 struct tp_shared {
-	struct tp_here here;
+	struct tp_plain_constants constants;
+	struct tp_like likes[TP_PLAIN_NOT];
 	struct tp_exit exit;
 	uint64_t bytes[TP_DIRECTIONS]; /* relayed; added to the worker's counters at the end */
 	uint32_t packets[TP_DIRECTIONS];
+	struct tp_flow *full[TP_BURST]; /* whose counts are to be carried over */
+	uint32_t full_count;
 };
 
 static const struct tp_ports tp_no_ports; /* nothing is open */
 
-static TP_INLINE void tp_shared_open(struct tp_shared *shared)
+static TP_INLINE uint16_t tp_get16(const void *from)
 {
-	shared->here = (struct tp_here){.ports = &tp_no_ports};
-	shared->exit.index = UINT32_MAX;
-	for (int i = 0; i < TP_DIRECTIONS; i++) {
-		shared->bytes[i] = 0;
-		shared->packets[i] = 0;
-	}
-}
+	uint16_t word;
 
-static TP_INLINE void tp_shared_count(struct tp_host *host, const struct tp_shared *shared)
-{
-	struct tp_worker_counters *worker = tp_host_worker(host);
-
-	for (int i = 0; worker && i < TP_DIRECTIONS; i++) {
-		worker->relayed[i][TP_V4_TO_V4].packets += shared->packets[i];
-		worker->relayed[i][TP_V4_TO_V4].bytes += shared->bytes[i];
-	}
-}
-
-static TP_OUT_OF_LINE bool tp_plain_arrive(
-	struct tp_host *host, const struct tp_config *config, uint32_t wire, struct tp_here *here)
-{
-	const uint64_t ip[2] = {0, tp_map_v4(wire)};
-	uint32_t local;
-
-	if (!tp_find_local(host, config, ip, &local))
-		return false;
-	*here = (struct tp_here){.ip = wire,
-		.ports = tp_host_ports(host, local),
-		.channel = (uint64_t)local << 48 | (uint64_t)TP_FLOW_CHANNEL << 56,
-		.peer = (uint64_t)local << 48 | (uint64_t)TP_FLOW_PEER << 56};
-	return true;
-}
-
-enum tp_plain { TP_PLAIN_NOT, TP_PLAIN_UP, TP_PLAIN_DOWN };
-
-/* The rest of the flow's key is an IPv4 source, and no word above it. */
-struct tp_plain_asked {
-	uint64_t source; /* v4-mapped */
-	uint64_t ident;
-	uint16_t data_len;
-};
-
-/* Begins like ChannelData, and is as long as it says. */
-static TP_INLINE bool tp_is_channel_data(uint32_t header, uint16_t data_len)
-{
-	return (header & tp_to_be32(0xc000ffff).be) ==
-	       ((uint32_t)tp_to_be16(data_len).be << 16 | tp_to_be32(0x40000000).be);
-}
-
-/* As tp_begin_common(), of IPv4. NOT: ask there. */
-static TP_INLINE enum tp_plain tp_plain_begin(struct tp_host *host, const struct tp_packet *pkt,
-	const struct tp_config *config, struct tp_here *here, struct tp_plain_asked *out)
-{
-	struct tp_headers in TP_UNSET;
-	uint32_t destination, header;
-	uint8_t state;
-
-	if (!tp_parse_common(pkt, &in, true))
-		return TP_PLAIN_NOT;
-	destination = (uint32_t)(in.destination[1] >> 32);
-	if (TP_UNLIKELY(destination != here->ip) &&
-		!tp_plain_arrive(host, config, destination, here))
-		return TP_PLAIN_NOT;
-	state = tp_port_state(here->ports, tp_destination_port(&in));
-	out->source = in.source[1];
-	out->data_len = (uint16_t)(in.room - TP_UDP_LEN);
-	if (TP_UNLIKELY(state != TP_PORT_LISTENER)) {
-		out->ident = here->peer | in.ports;
-		return state == TP_PORT_RELAY ? TP_PLAIN_DOWN : TP_PLAIN_NOT;
-	}
-	header = tp_get32(in.udp + TP_UDP_LEN);
-	out->data_len = (uint16_t)(out->data_len - TP_CHANNELDATA_LEN);
-	out->ident = here->channel | (uint64_t)(uint16_t)header << 32 | in.ports;
-	return TP_LIKELY(tp_is_channel_data(header, out->data_len)) ? TP_PLAIN_UP : TP_PLAIN_NOT;
-}
-
-/* Whichever port a packet of the burst came by: the interface is where it is said to be. */
-static TP_OUT_OF_LINE bool tp_plain_leave(
-	struct tp_host *host, uint32_t index, struct tp_exit *exit)
-{
-	struct tp_next_hop hop;
-	struct tp_link link;
-
-	exit->index = UINT32_MAX;
-	if (!tp_read_next_hop(host, index, &hop) || hop.vlan.be ||
-		!tp_host_is_interface(host, &hop))
-		return false;
-	link = tp_link_of(&hop);
-	__builtin_memset(exit->link, 0, sizeof(exit->link));
-	tp_write_link(exit->link, &link, TP_ETHERTYPE_IPV4);
-	exit->index = index;
-	exit->room = hop.mtu - TP_IPV4_LEN - TP_UDP_LEN;
-	exit->egress = hop.ifindex;
-	exit->interface = hop.interface;
-	return true;
+	__builtin_memcpy(&word, from, sizeof(word));
+	return word;
 }
 
 static TP_INLINE void tp_put16(void *to, uint16_t word)
@@ -144,8 +79,181 @@ static TP_INLINE void tp_put16(void *to, uint16_t word)
 	__builtin_memcpy(to, &word, sizeof(word));
 }
 
+/* The n-th 16 bits of a word of the wire. */
+static TP_INLINE uint64_t tp_field(int n, uint32_t value)
+{
+	return (uint64_t)tp_to_be16((uint16_t)value).be << 16 * n;
+}
+
+static TP_OUT_OF_LINE void tp_shared_open(struct tp_shared *shared)
+{
+	const uint64_t address = tp_field(0, 0xffff) | tp_field(1, 0xffff);
+	const uint64_t udp = TP_ETHERNET_LEN + TP_IPV4_LEN, data = TP_COMMON_HEADERS(true);
+
+	shared->constants = (struct tp_plain_constants){
+		.link = (UINT64_C(0x08004500) << 32) - (TP_ETHERNET_LEN << 16),
+		.link_mask = tp_field(0, 0xffff) | tp_field(1, 0xff00) | tp_field(2, 0xffff),
+		.data = (UINT64_C(0x4000) << 16) - (udp << 48) - data,
+	};
+	/* There may be packets to such an address, but no record has such a key. */
+	shared->likes[TP_PLAIN_UP] = (struct tp_like){.ident = UINT64_MAX,
+		.ports = &tp_no_ports,
+		.to_mask = address | tp_field(3, 0xffff),
+		.data_mask = tp_field(0, 0xffff) | tp_field(2, 0xc000) | tp_field(3, 0xffff)};
+	shared->likes[TP_PLAIN_DOWN] = (struct tp_like){.ident = UINT64_MAX,
+		.ports = &tp_no_ports,
+		.to_mask = address,
+		.data_mask = tp_field(0, 0xffff)};
+	shared->exit.index = UINT32_MAX;
+	shared->full_count = 0;
+	for (int i = 0; i < TP_DIRECTIONS; i++) {
+		shared->bytes[i] = 0;
+		shared->packets[i] = 0;
+	}
+}
+
+/*
+ * Reads the words, and takes from those with constants and lengths what these should be: there they
+ * are 0 then. `len`, of the frame, is at least TP_COMMON_HEADERS(true) and fits in 16 bits.
+ */
+static TP_INLINE void tp_plain_read(const struct tp_packet *pkt, uint64_t len,
+	const struct tp_plain_constants *constants, struct tp_plain_words *out)
+{
+	const uint8_t *ip = pkt->data + TP_ETHERNET_LEN;
+
+	out->link = tp_get64(ip - 2) ^ __builtin_bswap64((len << 16) + constants->link);
+	out->part = tp_get32(ip + 6) ^ tp_to_be32(TP_PROTOCOL_UDP).be;
+	out->source = tp_get32(ip + 12);
+	out->to = tp_get64(ip + 16);
+	out->data = tp_get64(ip + 24) ^ __builtin_bswap64((len << 48) + len + constants->data);
+}
+
+/* Whole, UDP, without options, of the right lengths: the questions of tp_parse_common(). */
+static TP_INLINE bool tp_plain_is_like(const struct tp_plain_words *in,
+	const struct tp_plain_constants *constants, const struct tp_like *like)
+{
+	uint64_t differs = in->link & constants->link_mask;
+
+	differs |= in->part & tp_to_be32(0x3fff00ff).be;
+	differs |= (in->to ^ like->to) & like->to_mask;
+	differs |= in->data & like->data_mask;
+	return differs == 0;
+}
+
+static TP_INLINE uint16_t tp_plain_port(uint64_t to)
+{
+	return __builtin_bswap16((uint16_t)(to >> 48));
+}
+
+/* None to that address and port came yet: what do those have in common? */
+static TP_OUT_OF_LINE enum tp_plain tp_plain_first(struct tp_host *host,
+	const struct tp_config *config, const struct tp_packet *pkt, struct tp_shared *shared)
+{
+	const uint64_t to = tp_get64(pkt->data + TP_ETHERNET_LEN + 16);
+	const uint64_t ip[2] = {0, tp_map_v4((uint32_t)to)};
+	struct tp_plain_words in;
+	struct tp_like *like;
+	enum tp_plain plain;
+	uint32_t local;
+	uint8_t state;
+
+	if (!tp_find_local(host, config, ip, &local))
+		return TP_PLAIN_NOT;
+	state = tp_port_state(tp_host_ports(host, local), tp_plain_port(to));
+	if (state != TP_PORT_LISTENER && state != TP_PORT_RELAY)
+		return TP_PLAIN_NOT;
+	plain = state == TP_PORT_LISTENER ? TP_PLAIN_UP : TP_PLAIN_DOWN;
+	like = &shared->likes[plain];
+	like->to = to;
+	like->ports = tp_host_ports(host, local);
+	like->ident = (uint64_t)local << 48 |
+		      (uint64_t)(plain == TP_PLAIN_UP ? TP_FLOW_CHANNEL : TP_FLOW_PEER) << 56;
+	if (plain == TP_PLAIN_UP) /* which tp_plain_read() takes away */
+		like->ident ^= tp_field(2, 0x4000);
+	tp_plain_read(pkt, (uint64_t)(pkt->end - pkt->data), &shared->constants, &in);
+	return tp_plain_is_like(&in, &shared->constants, like) ? plain : TP_PLAIN_NOT;
+}
+
+/* As tp_begin_common(). NOT: ask there. */
+static TP_INLINE enum tp_plain tp_plain_begin(struct tp_host *host, const struct tp_packet *pkt,
+	const struct tp_config *config, struct tp_shared *shared, struct tp_plain_words *in)
+{
+	const struct tp_plain_constants *constants = &shared->constants;
+	const struct tp_like *up = &shared->likes[TP_PLAIN_UP];
+	const struct tp_like *down = &shared->likes[TP_PLAIN_DOWN];
+	uint64_t len = (uint64_t)(pkt->end - pkt->data);
+
+	if (TP_UNLIKELY(len < TP_COMMON_HEADERS(true) || len > UINT16_MAX))
+		return TP_PLAIN_NOT;
+	tp_plain_read(pkt, len, constants, in);
+	if (TP_LIKELY(tp_plain_is_like(in, constants, up)))
+		return TP_PLAIN_UP;
+	if (TP_LIKELY(tp_plain_is_like(in, constants, down) &&
+		      tp_port_state(down->ports, tp_plain_port(in->to)) == TP_PORT_RELAY))
+		return TP_PLAIN_DOWN;
+	return tp_plain_first(host, config, pkt, shared);
+}
+
+/* Key of the flow of UP or DOWN. */
+static TP_INLINE struct tp_flow_key tp_plain_key(
+	const struct tp_plain_words *in, const struct tp_like *like, enum tp_plain plain)
+{
+	uint64_t channel = plain == TP_PLAIN_UP ? in->data & tp_field(2, 0xffff) : 0;
+
+	return (struct tp_flow_key){
+		.remote = {0, tp_map_v4(in->source)},
+		.ident = (like->ident ^ channel) | in->to >> 32,
+	};
+}
+
+/* Whichever port a packet of the burst came by: the interface is where it is said to be. */
+static TP_OUT_OF_LINE bool tp_plain_leave(
+	struct tp_host *host, const struct tp_flow *flow, struct tp_exit *exit)
+{
+	uint32_t index = TP_READ_ONCE(flow->next_hop);
+	const struct tp_local *local = tp_host_local(host, flow->value.local);
+	struct tp_next_hop hop;
+	struct tp_link link;
+
+	exit->index = UINT32_MAX;
+	if (flow->value.flags != TP_FLOW_PLAIN || !local || !tp_read_next_hop(host, index, &hop) ||
+		hop.vlan.be || !tp_host_is_interface(host, &hop))
+		return false;
+	link = tp_link_of(&hop);
+	__builtin_memset(exit->link, 0, sizeof(exit->link));
+	tp_write_link(exit->link, &link, TP_ETHERTYPE_IPV4);
+	exit->source = (uint32_t)(local->ip[1] >> 32);
+	exit->from = tp_get16(&flow->value.local);
+	exit->room = hop.mtu - TP_IPV4_LEN - TP_UDP_LEN;
+	exit->egress = hop.ifindex;
+	exit->interface = hop.interface;
+	exit->index = index;
+	return true;
+}
+
+/* Packets of the flow may leave, by shared->exit. */
+static TP_INLINE bool tp_plain_is_granted(
+	struct tp_host *host, const struct tp_flow *flow, struct tp_exit *exit)
+{
+	if (TP_UNLIKELY(tp_is_expired(host, flow)))
+		return false;
+	if (TP_LIKELY(TP_READ_ONCE(flow->next_hop) == exit->index &&
+		      tp_get16(&flow->value.local) == exit->from))
+		return true;
+	return tp_plain_leave(host, flow, exit);
+}
+
 /* Sixteen bytes at any address, in the order of the wire. */
 typedef uint64_t __attribute__((vector_size(16), aligned(2), may_alias)) tp_any128;
+
+/* Of two of them, in one's complement. */
+static TP_INLINE uint16_t tp_plain_sum(uint16_t a, uint16_t b)
+{
+	uint16_t sum;
+	bool carry = __builtin_add_overflow(a, b, &sum);
+
+	return (uint16_t)(sum + carry);
+}
 
 /* What of the headers has to be known after they are overwritten. */
 struct tp_moved {
@@ -167,20 +275,19 @@ static TP_INLINE void tp_plain_take(
 	const struct tp_headers *in, const struct tp_rewrite *out, struct tp_moved *moved)
 {
 	const struct tp_ipv4 *ip = (const void *)in->ip;
-	uint32_t sum = out->flow->ip_sum_delta;
+	uint16_t sum = tp_plain_sum((uint16_t)~ip->checksum.be, out->flow->ip_sum_delta);
 
 	moved->ip = *(const tp_any128 *)ip;
 	moved->ttl = ip->ttl;
-	if (TP_LIKELY(ip->fragment.be & tp_to_be16(0x4000).be))
-		sum += 0xffff; /* an id and its complement */
-	else
-		sum += tp_plain_identify(out->flow, &moved->ip);
-	moved->ip_checksum = tp_checksum_add(ip->checksum.be, sum);
+	/* With DF not even an id and its complement: no difference, since the sum is not 0. */
+	if (TP_UNLIKELY(!(ip->fragment.be & tp_to_be16(0x4000).be)))
+		sum = tp_sum_fold(sum + tp_plain_identify(out->flow, &moved->ip));
+	moved->ip_checksum = (uint16_t)~sum;
 	moved->udp_checksum = tp_udp_checksum_out(in, out);
 }
 
 static TP_INLINE void tp_plain_write(uint8_t *at, const struct tp_exit *exit,
-	const struct tp_rewrite *out, const struct tp_moved *moved, const struct tp_local *local)
+	const struct tp_rewrite *out, const struct tp_moved *moved)
 {
 	const struct tp_flow_value *value = &out->flow->value;
 	uint8_t *ip = at + TP_ETHERNET_LEN, *udp = ip + TP_IPV4_LEN;
@@ -190,7 +297,7 @@ static TP_INLINE void tp_plain_write(uint8_t *at, const struct tp_exit *exit,
 	tp_put16(ip + 2, tp_to_be16((uint16_t)tp_ip_len_out(out, true)).be);
 	ip[8] = (uint8_t)(moved->ttl - 1);
 	tp_put16(ip + 10, moved->ip_checksum);
-	tp_put32(ip + 12, (uint32_t)(local->ip[1] >> 32));
+	tp_put32(ip + 12, exit->source);
 	/* The remote's address and both ports lie behind each other, there and in the packet. */
 	tp_put64(ip + 16, tp_get64((const uint8_t *)value + 12));
 	tp_put16(udp + 4, tp_to_be16(tp_udp_len_out(out)).be);
@@ -204,8 +311,53 @@ _Static_assert(__builtin_offsetof(struct tp_flow_value, remote[1]) == 8 &&
 		       __builtin_offsetof(struct tp_flow_value, local_port) == 16 &&
 		       __builtin_offsetof(struct tp_flow_value, remote_port) == 18,
 	"tp_plain_write()");
+_Static_assert(__builtin_offsetof(struct tp_flow_value, flags) ==
+		       __builtin_offsetof(struct tp_flow_value, local) + 1,
+	"tp_exit.from");
 
-/* As tp_end_common_way(), and like it compiled once for each way. */
+/* The detail is far away, and at the burst's end it is there. Twice in a burst is too late. */
+static TP_OUT_OF_LINE void tp_plain_count_full(
+	struct tp_host *host, struct tp_flow *flow, uint32_t before, struct tp_shared *shared)
+{
+	uint32_t slot = tp_host_slot(host, flow);
+
+	if (before & TP_RECENT_FULL) {
+		tp_carry_over(host, flow, slot);
+		return;
+	}
+	shared->full[shared->full_count++] = flow;
+	__builtin_prefetch(tp_host_detail(host, slot), 1);
+}
+
+/* As tp_count_flow(), but what is full is carried over by tp_shared_close(). */
+static TP_INLINE void tp_plain_count(
+	struct tp_host *host, struct tp_flow *flow, uint32_t data_len, struct tp_shared *shared)
+{
+	uint32_t before = flow->recent, recent = before + TP_RECENT_PACKET + data_len;
+
+	flow->recent = recent;
+	if (TP_UNLIKELY(recent & TP_RECENT_FULL))
+		tp_plain_count_full(host, flow, before, shared);
+}
+
+/* Counts what the packets had in common. */
+static TP_OUT_OF_LINE void tp_shared_close(struct tp_host *host, const struct tp_shared *shared)
+{
+	struct tp_worker_counters *worker = tp_host_worker(host);
+
+	for (int i = 0; worker && i < TP_DIRECTIONS; i++) {
+		worker->relayed[i][TP_V4_TO_V4].packets += shared->packets[i];
+		worker->relayed[i][TP_V4_TO_V4].bytes += shared->bytes[i];
+	}
+	for (uint32_t i = 0; i < shared->full_count; i++) {
+		struct tp_flow *flow = shared->full[i];
+
+		if (flow->recent & TP_RECENT_FULL)
+			tp_carry_over(host, flow, tp_host_slot(host, flow));
+	}
+}
+
+/* Of a flow that is granted. As tp_end_common_way(), and like it compiled once for each way. */
 static TP_INLINE bool tp_plain_end(struct tp_host *host, struct tp_packet *pkt, bool from_client,
 	uint16_t data_len, struct tp_shared *shared, struct tp_flow *flow)
 {
@@ -214,28 +366,22 @@ static TP_INLINE bool tp_plain_end(struct tp_host *host, struct tp_packet *pkt, 
 		.data_len = data_len,
 		.channel_in = from_client,
 		.channel_out = !from_client};
-	uint32_t hop = TP_READ_ONCE(flow->next_hop), local = flow->value.local;
-	struct tp_exit *exit = &shared->exit;
+	const struct tp_exit *exit = &shared->exit;
 	struct tp_headers in TP_UNSET;
 	struct tp_moved moved TP_UNSET;
 
 	tp_place_headers(pkt, true, &in);
-	if (flow->value.flags != TP_FLOW_PLAIN || tp_is_expired(host, flow) ||
-		local >= TP_LOCALS_MAX || tp_ttl(&in) <= 1)
-		return false;
-	if (TP_UNLIKELY(hop != exit->index) && !tp_plain_leave(host, hop, exit))
-		return false;
-	if (data_len + (from_client ? 0 : TP_CHANNELDATA_LEN) > exit->room)
+	if (tp_ttl(&in) <= 1 || data_len + (from_client ? 0 : TP_CHANNELDATA_LEN) > exit->room)
 		return false;
 	if (!from_client && pkt->data - pkt->room < TP_CHANNELDATA_LEN)
 		return false;
 	tp_plain_take(&in, &out, &moved);
 	pkt->data += from_client ? TP_CHANNELDATA_LEN : -TP_CHANNELDATA_LEN;
-	tp_plain_write(pkt->data, exit, &out, &moved, &host->locals[local]);
+	tp_plain_write(pkt->data, exit, &out, &moved);
 	pkt->egress = exit->egress;
 	pkt->interface = exit->interface;
 	shared->packets[out.direction]++;
 	shared->bytes[out.direction] += data_len;
-	tp_count_flow(host, flow, tp_host_slot(host, flow), data_len);
+	tp_plain_count(host, flow, data_len, shared);
 	return true;
 }

@@ -352,7 +352,7 @@ int main(int argc, char **argv)
 	struct bpf_runner *bpf = NULL;
 	struct wire_runner *wire = NULL;
 	struct world world;
-	struct frame in;
+	struct frame in = {.len = 0};
 	bool whole;
 
 	state = argc > 2 + alone ? strtoull(argv[2 + alone], NULL, 0) : 0x7475726e;
@@ -375,7 +375,10 @@ int main(int argc, char **argv)
 	for (unsigned long i = 0; i < packets; i++) {
 		if (i == packets / 2)
 			lose_a_flow(&world, bpf, wire);
-		make(&in);
+		if (batch.count == 0 || !one_in(3)) /* else another one of a train */
+			make(&in);
+		else if (in.len > 1 && one_in(4))
+			damage(&in);
 		if (alone && batch.count == 0)
 			world.outputs = one_in(2);
 		if (alone)
