@@ -64,30 +64,51 @@ static void describe(struct rte_mbuf *frame, uint32_t ingress, struct tp_packet 
 	pkt->ingress = ingress;
 }
 
+static bool is_odd(const struct rte_mbuf *frame)
+{
+	return frame->nb_segs > 1 || (frame->ol_flags & ODD);
+}
+
+/* Of `count` frames, those that are for the core, close together; returns how many. */
+static __rte_noinline uint32_t sort_out(struct tp_backend *backend, uint32_t worker,
+	const struct dpdk_port *port, struct tp_packet *pkts, struct tp_frame *frames,
+	uint32_t count)
+{
+	uint32_t regular = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct rte_mbuf *frame = frames[i].cookie;
+
+		frame->port = port->id;
+		if (is_odd(frame) && !regularize(&frame)) {
+			irregular(backend, &backend->states[worker], frame);
+			continue;
+		}
+		describe(frame, port->is.ifindex, &pkts[regular]);
+		frames[regular++].cookie = frame;
+	}
+	return regular;
+}
+
+_Static_assert(sizeof(struct tp_frame) == sizeof(struct rte_mbuf *), "a cookie and nothing else");
+
 /* Up to `most` frames of one queue; how many of them are for the core. */
 static uint32_t receive_port(struct tp_backend *backend, uint32_t worker, struct dpdk_port *port,
 	struct tp_packet *pkts, struct tp_frame *frames, uint16_t most)
 {
-	struct rte_mbuf **got = backend->states[worker].got;
 	const uint32_t ingress = port->is.ifindex;
 	const uint16_t id = port->id;
-	uint16_t n = rte_eth_rx_burst(id, (uint16_t)worker, got, most);
-	uint32_t regular = 0;
+	uint16_t n = rte_eth_rx_burst(id, (uint16_t)worker, (void *)frames, most);
 
 	for (uint16_t i = 0; i < n; i++) {
-		struct rte_mbuf *frame = got[i];
+		struct rte_mbuf *frame = frames[i].cookie;
 
+		if (unlikely(is_odd(frame)))
+			return i + sort_out(backend, worker, port, pkts + i, frames + i, n - i);
 		frame->port = id; /* not every driver says it */
-		if (unlikely(frame->nb_segs > 1 || (frame->ol_flags & ODD))) {
-			if (!regularize(&frame)) {
-				irregular(backend, &backend->states[worker], frame);
-				continue;
-			}
-		}
-		describe(frame, ingress, pkts++);
-		frames[regular++].cookie = frame;
+		describe(frame, ingress, &pkts[i]);
 	}
-	return regular;
+	return n;
 }
 
 /* Returns how many found room; the others are freed. */
@@ -125,22 +146,29 @@ static void send_from_kernel(struct tp_backend *backend)
 	}
 }
 
+/* The port whose turn is next. */
+static uint32_t after(const struct tp_backend *backend, uint32_t port)
+{
+	return port + 1 < backend->ports_count ? port + 1 : 0;
+}
+
 uint32_t dpdk_receive(struct tp_backend *backend, uint32_t worker, struct tp_packet *pkts,
 	struct tp_frame *frames)
 {
 	struct dpdk_worker *state = &backend->states[worker];
-	uint32_t n = 0, first = state->first;
+	uint32_t n = 0, next = state->first;
 
 	if (worker == 0)
 		send_from_kernel(backend);
+	state->first = after(backend, next);
 	for (size_t i = 0; i < backend->ports_count && n < TP_BURST; i++) {
-		struct dpdk_port *port = &backend->ports[(first + i) % backend->ports_count];
+		struct dpdk_port *port = &backend->ports[next];
 
+		next = after(backend, next);
 		if (worker < port->rx_queues)
 			n += receive_port(backend, worker, port, pkts + n, frames + n,
 				(uint16_t)(TP_BURST - n));
 	}
-	state->first = first + 1 < backend->ports_count ? first + 1 : 0;
 	return n;
 }
 
