@@ -8,9 +8,10 @@ happens to it afterwards. Three methods for packets:
             the kernel; a measurement is its fastest run, since everything else on a shared machine
             only adds. What a relay adds is the difference to a bare XDP bounce; what the server pays
             in all is the difference to an XDP program that drops at s0.
-  paced     a fixed rate; an idle-class spinner on every core counts what the machine has left over;
-            CPU nanoseconds a packet = what was missing, minus the same run with a rule that drops
-            at s0's ingress. Softirq time is in it, whoever it was charged to.
+  paced     a fixed rate; an idle-class spinner on every core looks at the clock, and what is missing
+            between two looks others have had. CPU nanoseconds a packet = what was missing, minus the
+            same run with a rule that drops at s0's ingress. Softirq time is in it, whoever it was
+            charged to.
   stamped   a fixed rate, one frame at a time with the time in it; the XDP program at c0 that counts
             what comes back looks at the clock. Nobody has to be woken at that end. Servers that are
             processes have core 1, the generator core 0; no core halts meanwhile.
