@@ -52,10 +52,10 @@ class Distance(unittest.TestCase):
         self.assertEqual(self.rates(((10, 80), (8, 120)), ((5, 400), (8, 80)), ((10, 90), None)),
                          {"a": [10, None, None], "b": [8, None, None]})
 
-    def test_far_is_better_than_nothing(self):
+    def test_equally_far_is_better_than_nothing(self):
         with contextlib.redirect_stderr(io.StringIO()) as said:
-            self.assertEqual(self.rates(((5, 400), (8, 80)), (None, (4, 400))),
-                             {"a": [5, None], "b": [8, 4]})
+            self.assertEqual(self.rates(((5, 400), (4, 350)), ((5, 400), (8, 80)), (None, (4, 400))),
+                             {"a": [5, None, None], "b": [4, None, None]})
         self.assertIn("far apart", said.getvalue())
 
 

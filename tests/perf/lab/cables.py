@@ -47,20 +47,25 @@ def is_near(distance_ns):
     return distance_ns <= 1.5 * min(_seen_ns)
 
 
+def are_at_one_distance(together):
+    return max(c["distance_ns"] for c in together) <= 1.5 * min(c["distance_ns"] for c in together)
+
+
 def like_with_like(samples):
     """
-    Rates by subject, of what these counted round by round (or None). Where the cores were near each
-    other for all in some round, others are None: what was measured at two distances says nothing.
+    Rates by subject, of what these counted round by round (or None). What was measured at two distances
+    of the cores says nothing, so only rounds count where they were near each other for all subjects;
+    where there is none, those where they were equally far.
     """
-    rates = {name: [counted and counted["mpps"] for counted in rounds]
-             for name, rounds in samples.items()}
-    near = [all(counted and is_near(counted["distance_ns"]) for counted in together)
-            for together in zip(*samples.values())]
-    if not any(near):
+    def rounds_where(suits):
+        return [all(together) and suits(together) for together in zip(*samples.values())]
+
+    chosen = rounds_where(lambda together: all(is_near(c["distance_ns"]) for c in together))
+    if not any(chosen):
         print("  the cores were far apart in all rounds: ratios mean little", file=sys.stderr)
-        return rates
-    return {name: [rate if ok else None for rate, ok in zip(values, near)]
-            for name, values in rates.items()}
+        chosen = rounds_where(are_at_one_distance)
+    return {name: [c["mpps"] if ok else None for c, ok in zip(rounds, chosen)]
+            for name, rounds in samples.items()}
 
 
 def send(scratch, targets, size, seconds, random=False, swapped=False, rate=0):
