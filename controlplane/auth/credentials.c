@@ -191,15 +191,13 @@ bool auth_rest_parse(struct auth_name name, uint64_t *expiry_s, struct auth_name
 	return true;
 }
 
-int auth_rest_password(
+void auth_rest_password(
 	const char *secret, struct auth_name name, char out[AUTH_MINTED_PASSWORD_SIZE])
 {
 	struct stun_bytes part = {name.bytes, name.len};
 	uint8_t mac[STUN_HMAC_MAX];
-	int err = stun_hmac(STUN_SHA1, secret, strlen(secret), &part, 1, mac);
 
-	if (!err)
-		EVP_EncodeBlock((unsigned char *)out, mac, (int)stun_hmac_len(STUN_SHA1));
+	stun_hmac(STUN_SHA1, secret, strlen(secret), &part, 1, mac);
+	EVP_EncodeBlock((unsigned char *)out, mac, (int)stun_hmac_len(STUN_SHA1));
 	OPENSSL_cleanse(mac, sizeof(mac));
-	return err;
 }

@@ -45,5 +45,5 @@ const struct auth_key *auth_users_key(
  */
 bool auth_rest_parse(struct auth_name name, uint64_t *expiry_s, struct auth_name *id);
 /* base64(HMAC-SHA1(secret, name)) (REST-2). */
-int auth_rest_password(
+void auth_rest_password(
 	const char *secret, struct auth_name name, char out[AUTH_MINTED_PASSWORD_SIZE]);

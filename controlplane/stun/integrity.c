@@ -1,149 +1,112 @@
 /*
- * MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256 and FINGERPRINT. A thread that makes MACs owns an
- * HMAC context of each kind until it ends. A context remembers its key: a request and its answer
- * have the same one, nonces always have.
+ * MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256 and FINGERPRINT. A thread that makes MACs keeps, of
+ * each kind, what the key that it used last makes of both hashes: a request and its answer have the
+ * same one.
+ *
+ * OpenSSL would rather have EVP_MAC used, which takes 0.36 us where these functions take 0.22, and
+ * 0.62 instead of 0.32 when the key is another one: contexts are copied on the heap and parameters
+ * looked up by name each time. A grant makes four MACs.
  */
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "integrity.h"
 #include "wire.h"
 
-#include <errno.h>
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <pthread.h>
-#include <stdlib.h>
+#include <openssl/sha.h>
 #include <string.h>
 #include <zlib.h>
 
 #define FINGERPRINT_XOR UINT32_C(0x5354554E)
 
-/* Longer keys, which only shared secrets can be, are set up anew each time. */
-#define KEPT_KEY_MAX 64
+/* Both hashes work on blocks of 64 bytes, and so does HMAC (RFC 2104, 2). */
+#define BLOCK_LEN 64
+
+union hash {
+	SHA_CTX sha1;
+	SHA256_CTX sha256;
+};
 
 struct hmac {
-	EVP_MAC_CTX *ctx;
-	size_t key_len; /* 0: none is kept */
-	uint8_t key[KEPT_KEY_MAX];
+	union hash inner, outer; /* behind the block that is made of the key */
+	bool has_key;
+	size_t key_len;
+	uint8_t key[BLOCK_LEN]; /* longer ones, which only shared secrets can be, are not kept */
 };
 
-struct hmacs {
-	struct hmac sha1, sha256;
-};
+static _Thread_local struct hmac last_sha1, last_sha256;
 
-static pthread_key_t of_thread;
-static bool has_threads;
-static EVP_MAC *algorithm;
-static pthread_once_t prepared = PTHREAD_ONCE_INIT;
-
-static void free_hmacs(void *arg)
+static void begin(enum stun_integrity kind, union hash *hash)
 {
-	struct hmacs *h = arg;
-
-	EVP_MAC_CTX_free(h->sha1.ctx);
-	EVP_MAC_CTX_free(h->sha256.ctx);
-	OPENSSL_cleanse(h, sizeof(*h));
-	free(h);
+	if (kind == STUN_SHA256)
+		SHA256_Init(&hash->sha256);
+	else
+		SHA1_Init(&hash->sha1);
 }
 
-static void prepare(void)
+static void add(enum stun_integrity kind, union hash *hash, const void *data, size_t len)
 {
-	algorithm = EVP_MAC_fetch(NULL, "HMAC", NULL);
-	has_threads = pthread_key_create(&of_thread, free_hmacs) == 0;
+	if (kind == STUN_SHA256)
+		SHA256_Update(&hash->sha256, data, len);
+	else
+		SHA1_Update(&hash->sha1, data, len);
 }
 
-/* Looking up a digest by name takes a lock and longer than the HMAC itself: once a thread. */
-static EVP_MAC_CTX *new_context(const char *digest)
+static void end(enum stun_integrity kind, union hash *hash, uint8_t out[STUN_HMAC_MAX])
 {
-	char name[8];
-	OSSL_PARAM params[] = {
-		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, name, 0),
-		OSSL_PARAM_construct_end(),
-	};
-	EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(algorithm);
-
-	strncpy(name, digest, sizeof(name) - 1);
-	name[sizeof(name) - 1] = '\0';
-	params[0].data_size = strlen(name);
-	if (ctx && EVP_MAC_CTX_set_params(ctx, params))
-		return ctx;
-	EVP_MAC_CTX_free(ctx);
-	return NULL;
+	if (kind == STUN_SHA256)
+		SHA256_Final(out, &hash->sha256);
+	else
+		SHA1_Final(out, &hash->sha1);
 }
 
-static struct hmacs *new_hmacs(void)
+static void begin_with(
+	enum stun_integrity kind, const uint8_t key[BLOCK_LEN], uint8_t pad, union hash *hash)
 {
-	struct hmacs *h = calloc(1, sizeof(*h));
+	uint8_t block[BLOCK_LEN];
 
-	if (!h)
-		return NULL;
-	h->sha1.ctx = new_context("SHA1");
-	h->sha256.ctx = new_context("SHA256");
-	if (h->sha1.ctx && h->sha256.ctx && pthread_setspecific(of_thread, h) == 0)
-		return h;
-	free_hmacs(h);
-	return NULL;
+	for (size_t i = 0; i < BLOCK_LEN; i++)
+		block[i] = key[i] ^ pad;
+	begin(kind, hash);
+	add(kind, hash, block, BLOCK_LEN);
+	OPENSSL_cleanse(block, sizeof(block));
 }
 
-static struct hmac *hmac_of_thread(enum stun_integrity kind)
+static void set_key(enum stun_integrity kind, struct hmac *h, const void *key, size_t key_len)
 {
-	struct hmacs *h;
-
-	pthread_once(&prepared, prepare);
-	if (!algorithm || !has_threads)
-		return NULL;
-	h = pthread_getspecific(of_thread);
-	if (!h)
-		h = new_hmacs();
-	if (!h)
-		return NULL;
-	return kind == STUN_SHA256 ? &h->sha256 : &h->sha1;
-}
-
-static bool set_key(struct hmac *h, const uint8_t *key, size_t key_len)
-{
-	static const unsigned char empty[1];
-
-	if (key_len && key_len == h->key_len && CRYPTO_memcmp(key, h->key, key_len) == 0)
-		return EVP_MAC_init(h->ctx, NULL, 0, NULL); /* "the key you have" */
-	h->key_len = 0;
-	if (!EVP_MAC_init(h->ctx, key_len ? key : empty, key_len, NULL))
-		return false;
-	if (key_len <= sizeof(h->key)) {
-		if (key_len)
-			memcpy(h->key, key, key_len);
-		h->key_len = key_len;
+	if (h->has_key && key_len == h->key_len && CRYPTO_memcmp(key, h->key, key_len) == 0)
+		return;
+	memset(h->key, 0, BLOCK_LEN);
+	if (key_len > BLOCK_LEN) {
+		begin(kind, &h->inner);
+		add(kind, &h->inner, key, key_len);
+		end(kind, &h->inner, h->key);
+	} else if (key_len > 0) {
+		memcpy(h->key, key, key_len);
 	}
-	return true;
+	begin_with(kind, h->key, 0x36, &h->inner);
+	begin_with(kind, h->key, 0x5c, &h->outer);
+	h->key_len = key_len;
+	h->has_key = key_len <= BLOCK_LEN;
 }
 
-static bool mac_parts(
-	struct hmac *h, const struct stun_bytes *parts, size_t count, uint8_t *out, size_t want)
-{
-	size_t written = 0;
-
-	for (size_t i = 0; i < count; i++)
-		if (!EVP_MAC_update(h->ctx, parts[i].data, parts[i].len))
-			return false;
-	return EVP_MAC_final(h->ctx, out, &written, STUN_HMAC_MAX) && written == want;
-}
-
-int stun_hmac(enum stun_integrity kind, const void *key, size_t key_len,
+void stun_hmac(enum stun_integrity kind, const void *key, size_t key_len,
 	const struct stun_bytes *parts, size_t count, uint8_t out[STUN_HMAC_MAX])
 {
-	struct hmac *h = hmac_of_thread(kind);
+	struct hmac *h = kind == STUN_SHA256 ? &last_sha256 : &last_sha1;
+	union hash hash;
 
-	memset(out, 0, STUN_HMAC_MAX);
-	if (!h)
-		return -ENOMEM;
-	if (set_key(h, key, key_len) && mac_parts(h, parts, count, out, stun_hmac_len(kind)))
-		return 0;
-	h->key_len = 0; /* whatever state it is in */
-	memset(out, 0, STUN_HMAC_MAX);
-	return -ENOMEM;
+	set_key(kind, h, key, key_len);
+	hash = h->inner;
+	for (size_t i = 0; i < count; i++)
+		add(kind, &hash, parts[i].data, parts[i].len);
+	end(kind, &hash, out);
+	hash = h->outer;
+	add(kind, &hash, out, stun_hmac_len(kind));
+	end(kind, &hash, out);
 }
 
 /* The MAC of what lies before offset `at`, with the header length that ends behind the MAC. */
-static int message_mac(const uint8_t *bytes, size_t at, enum stun_integrity kind,
+static void message_mac(const uint8_t *bytes, size_t at, enum stun_integrity kind,
 	const uint8_t *key, size_t key_len, uint8_t out[STUN_HMAC_MAX])
 {
 	uint8_t header[STUN_HEADER_LEN];
@@ -155,7 +118,7 @@ static int message_mac(const uint8_t *bytes, size_t at, enum stun_integrity kind
 
 	memcpy(header, bytes, sizeof(header));
 	stun_store16(header + 2, (uint16_t)(end - STUN_HEADER_LEN));
-	return stun_hmac(kind, key, key_len, parts, 2, out);
+	stun_hmac(kind, key, key_len, parts, 2, out);
 }
 
 bool stun_check_integrity(const struct stun_message *m, const uint8_t *key, size_t key_len)
@@ -168,8 +131,7 @@ bool stun_check_integrity(const struct stun_message *m, const uint8_t *key, size
 	/* No truncation: TURN does not allow it (RFC 8489, 14.6). */
 	if (at == 0 || stun_load16(m->bytes + at + 2) != want)
 		return false;
-	if (message_mac(m->bytes, at, kind, key, key_len, mac) < 0)
-		return false;
+	message_mac(m->bytes, at, kind, key, key_len, mac);
 	return CRYPTO_memcmp(mac, m->bytes + at + STUN_ATTRIBUTE_HEADER_LEN, want) == 0;
 }
 
@@ -180,10 +142,7 @@ void stun_put_integrity(
 
 	if (kind == STUN_NO_INTEGRITY || w->overflow)
 		return;
-	if (message_mac(w->bytes, w->len, kind, key, key_len, mac) < 0) {
-		w->overflow = true;
-		return;
-	}
+	message_mac(w->bytes, w->len, kind, key, key_len, mac);
 	stun_put(w,
 		kind == STUN_SHA256 ? STUN_ATTR_MESSAGE_INTEGRITY_SHA256
 				    : STUN_ATTR_MESSAGE_INTEGRITY,

@@ -19,9 +19,6 @@ static inline size_t stun_hmac_len(enum stun_integrity kind)
 	return kind == STUN_SHA256 ? 32 : 20;
 }
 
-/*
- * HMAC-SHA1 or HMAC-SHA256 over the parts in their order; writes stun_hmac_len(kind) bytes.
- * -ENOMEM: the library could not; `out` is then zero.
- */
-int stun_hmac(enum stun_integrity kind, const void *key, size_t key_len,
+/* HMAC-SHA1 or HMAC-SHA256 over the parts in their order; writes stun_hmac_len(kind) bytes. */
+void stun_hmac(enum stun_integrity kind, const void *key, size_t key_len,
 	const struct stun_bytes *parts, size_t count, uint8_t out[STUN_HMAC_MAX]);

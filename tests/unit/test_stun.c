@@ -341,7 +341,7 @@ static void test_truncated_integrity(void **state)
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		from_hex("00040000" COOKIE TID, header);
 		header[3] = (uint8_t)(4 + stun_hmac_len(rows[i].kind));
-		assert_int_equal(stun_hmac(rows[i].kind, "k", 1, &part, 1, mac), 0);
+		stun_hmac(rows[i].kind, "k", 1, &part, 1, mac);
 		for (size_t len = 0; len <= 40; len++) {
 			stun_begin(&w, bytes, sizeof(bytes), STUN_REQUEST, STUN_METHOD_REFRESH,
 				header + 8);
@@ -379,8 +379,8 @@ static int count_wrong_hmacs(unsigned seed)
 		size_t k = (size_t)rand_r(&seed) % COUNT(keys);
 		enum stun_integrity kind = rand_r(&seed) % 2 ? STUN_SHA256 : STUN_SHA1;
 
-		wrong += stun_hmac(kind, keys[k].key, keys[k].len, parts, 2, mac) != 0 ||
-			 !HMAC(kind == STUN_SHA256 ? EVP_sha256() : EVP_sha1(), keys[k].key,
+		stun_hmac(kind, keys[k].key, keys[k].len, parts, 2, mac);
+		wrong += !HMAC(kind == STUN_SHA256 ? EVP_sha256() : EVP_sha1(), keys[k].key,
 				 (int)keys[k].len, text, sizeof(text), wanted, NULL) ||
 			 memcmp(mac, wanted, stun_hmac_len(kind)) != 0;
 	}
