@@ -32,15 +32,17 @@ static int step_at(const uint8_t *bytes, size_t len, size_t at, struct step *out
 	return 0;
 }
 
-static bool is_known(uint16_t type)
+/* STUN_INDEX_END: not known. */
+static enum stun_attribute_index index_of(uint16_t type)
 {
 	switch (type) {
-#define X(value, name) case STUN_ATTR_##name:
+#define X(value, name)                                                                             \
+	case STUN_ATTR_##name:                                                                     \
+		return STUN_INDEX_##name;
 		STUN_ATTRIBUTES(X)
 #undef X
-		return true;
 	default:
-		return false;
+		return STUN_INDEX_END;
 	}
 }
 
@@ -51,6 +53,18 @@ static void note_unknown(struct stun_message *m, uint16_t type)
 			return;
 	if (m->unknown_count < STUN_UNKNOWN_MAX)
 		m->unknown[m->unknown_count++] = type;
+}
+
+static void on_other(struct stun_message *m, const struct step *s)
+{
+	enum stun_attribute_index index = index_of(s->type);
+
+	if (m->attributes_end != m->len)
+		return;
+	if (index == STUN_INDEX_END && s->type < 0x8000)
+		note_unknown(m, s->type);
+	else if (index != STUN_INDEX_END && !m->first[index])
+		m->first[index] = (uint16_t)(s->at / 4);
 }
 
 /* What the attribute ends is what it does not cover: the first one decides (RFC 8489, 9). */
@@ -94,8 +108,7 @@ static int on_attribute(struct stun_message *m, const struct step *s, bool *stra
 		end_attributes(m, s->at);
 		return 0;
 	default:
-		if (s->type < 0x8000 && m->attributes_end == m->len && !is_known(s->type))
-			note_unknown(m, s->type);
+		on_other(m, s);
 		return 0;
 	}
 }
@@ -164,9 +177,13 @@ struct stun_attribute stun_next(
 
 struct stun_attribute stun_find(const struct stun_message *m, enum stun_attribute_type type)
 {
-	size_t cursor = 0;
+	enum stun_attribute_index index = index_of(type);
+	size_t at = index == STUN_INDEX_END ? 0 : (size_t)m->first[index] * 4;
 
-	return stun_next(m, type, &cursor);
+	if (!at)
+		return (struct stun_attribute){NULL, 0};
+	return (struct stun_attribute){
+		m->bytes + at + STUN_ATTRIBUTE_HEADER_LEN, stun_load16(m->bytes + at + 2)};
 }
 
 int stun_read_xor_address(

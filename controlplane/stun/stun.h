@@ -90,6 +90,14 @@ enum stun_attribute_type {
 #undef X
 };
 
+/* The same ones counted from 0. */
+enum stun_attribute_index {
+#define X(type, name) STUN_INDEX_##name,
+	STUN_ATTRIBUTES(X)
+#undef X
+		STUN_INDEX_END
+};
+
 /* A value inside the message; NULL when the attribute is absent. A present empty one is not NULL.
  */
 struct stun_attribute {
@@ -109,7 +117,8 @@ struct stun_message {
 	size_t integrity256_at;
 	bool has_fingerprint; /* and it was right */
 
-	size_t attributes_end; /* attributes at or behind it are ignored (RFC 8489, 9) */
+	size_t attributes_end;          /* attributes at or behind it are ignored (RFC 8489, 9) */
+	uint16_t first[STUN_INDEX_END]; /* of each that is not: where, in fours; 0: there is none */
 	uint16_t unknown[STUN_UNKNOWN_MAX]; /* comprehension-required, not known; no duplicates */
 	uint8_t unknown_count;
 };
