@@ -12,6 +12,7 @@
 #include "base/random.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <openssl/crypto.h>
 #include <pthread.h>
 #include <string.h>
@@ -28,63 +29,67 @@
 #define MAC_LEN    10
 #define OPEN_LEN   (TIME_LEN + RANDOM_LEN)
 #define BODY_LEN   (OPEN_LEN + MAC_LEN)
+#define TEXT_LEN   (AUTH_NONCE_LEN - COOKIE_LEN) /* of the body */
 
-_Static_assert(COOKIE_LEN + (BODY_LEN * 8 + 5) / 6 == AUTH_NONCE_LEN, "base64 without padding");
+_Static_assert((BODY_LEN * 8 + 5) / 6 == TEXT_LEN, "base64 without padding");
 _Static_assert(sizeof(struct tp_addr) == 20, "no padding in what the MAC covers");
 _Static_assert(MAC_LEN <= TP_SIPHASH128_LEN, "cut off");
 
 static const char alphabet[65] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
+#define NO_DIGIT 64
+static uint8_t digits[UCHAR_MAX + 1]; /* the place of each character in it */
+
 static struct tp_hash_key process_key;
 static bool have_key;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void draw_key(void)
+static void prepare(void)
 {
+	memset(digits, NO_DIGIT, sizeof(digits));
+	for (uint8_t i = 0; i < NO_DIGIT; i++)
+		digits[(uint8_t)alphabet[i]] = i;
 	have_key = getrandom(&process_key, sizeof(process_key), 0) == sizeof(process_key);
 }
 
 int auth_nonce_init(void)
 {
-	pthread_once(&once, draw_key);
+	pthread_once(&once, prepare);
 	return have_key ? 0 : -EIO;
 }
 
-/* Unpadded; writes (len * 8 + 5) / 6 characters. */
-static void encode(const uint8_t *in, size_t len, char *out)
+/* Unpadded. */
+static void encode(const uint8_t in[BODY_LEN], char out[TEXT_LEN])
 {
 	uint32_t bits = 0;
 	int held = 0;
 
-	for (size_t i = 0; i < len; i++) {
+	for (size_t i = 0; i < BODY_LEN; i++) {
 		bits = bits << 8 | in[i];
 		for (held += 8; held >= 6; held -= 6)
 			*out++ = alphabet[bits >> (held - 6) & 63];
 	}
-	if (held > 0)
-		*out = alphabet[bits << (6 - held) & 63];
+	*out = alphabet[bits << (6 - held) & 63];
 }
 
-/* The first `len` bytes of an encoded text. */
-static bool decode(const uint8_t *in, uint8_t *out, size_t len)
+/* Only what encode() would have written: one text for one body. */
+static bool decode(const uint8_t in[TEXT_LEN], uint8_t out[BODY_LEN])
 {
-	uint32_t bits = 0;
+	uint32_t bits = 0, wrong = 0;
 	int held = 0;
 
-	while (len > 0) {
-		const char *at = *in ? strchr(alphabet, *in++) : NULL;
+	for (size_t i = 0; i < TEXT_LEN; i++) {
+		uint8_t digit = digits[in[i]];
 
-		if (!at)
-			return false;
-		bits = bits << 6 | (uint32_t)(at - alphabet);
+		wrong |= digit & NO_DIGIT;
+		bits = bits << 6 | (digit & 63u);
 		held += 6;
 		if (held < 8)
 			continue;
 		held -= 8;
 		*out++ = (uint8_t)(bits >> held);
-		len--;
 	}
-	return true;
+	return !wrong && !(bits & ((1u << held) - 1));
 }
 
 /* What the MAC covers, as bytes in a row. Only the realm's length varies. */
@@ -95,50 +100,50 @@ struct covered {
 	uint8_t realm[AUTH_REALM_MAX];
 };
 
-/* The nonce of that time and those random bytes: made once to send it, once more to check it. */
-static bool make(const uint8_t open[OPEN_LEN], const char *realm, const struct tp_addr *client,
-	char out[AUTH_NONCE_LEN])
+/* Behind what is open of the body. */
+static void put_mac(uint8_t body[BODY_LEN], const char *realm, const struct tp_addr *client)
 {
-	uint8_t body[BODY_LEN], mac[TP_SIPHASH128_LEN];
-	size_t realm_len = strlen(realm);
+	size_t realm_len = strnlen(realm, AUTH_REALM_MAX);
+	uint8_t mac[TP_SIPHASH128_LEN];
 	struct covered covered;
 
-	if (realm_len > AUTH_REALM_MAX)
-		return false;
 	memcpy(covered.cookie, COOKIE, COOKIE_LEN);
-	memcpy(covered.open, open, OPEN_LEN);
+	memcpy(covered.open, body, OPEN_LEN);
 	memcpy(covered.client, client, sizeof(*client));
 	memcpy(covered.realm, realm, realm_len);
 	tp_siphash128(&process_key, &covered, offsetof(struct covered, realm) + realm_len, mac);
-	memcpy(body, open, OPEN_LEN);
 	memcpy(body + OPEN_LEN, mac, MAC_LEN);
-	memcpy(out, COOKIE, COOKIE_LEN);
-	encode(body, BODY_LEN, out + COOKIE_LEN);
-	return true;
 }
 
 bool auth_nonce_make(
 	const char *realm, const struct tp_addr *client, uint64_t now_ns, char out[AUTH_NONCE_LEN])
 {
 	uint32_t now_s = (uint32_t)(now_ns / TP_NS_PER_S);
-	uint8_t open[OPEN_LEN];
+	uint8_t body[BODY_LEN];
 
-	memcpy(open, &now_s, TIME_LEN);
-	return tp_random(open + TIME_LEN, RANDOM_LEN) && make(open, realm, client, out);
+	memcpy(body, &now_s, TIME_LEN);
+	if (!tp_random(body + TIME_LEN, RANDOM_LEN))
+		return false;
+	put_mac(body, realm, client);
+	memcpy(out, COOKIE, COOKIE_LEN);
+	encode(body, out + COOKIE_LEN);
+	return true;
 }
 
 bool auth_nonce_valid(struct stun_attribute nonce, const char *realm, const struct tp_addr *client,
 	uint64_t now_ns, uint64_t lifetime_ns)
 {
-	char want[AUTH_NONCE_LEN];
-	uint8_t open[OPEN_LEN];
+	uint8_t got[BODY_LEN], want[BODY_LEN];
 	uint32_t issued_s, age_s;
 
-	if (nonce.len != AUTH_NONCE_LEN || !decode(nonce.value + COOKIE_LEN, open, OPEN_LEN) ||
-		!make(open, realm, client, want) ||
-		CRYPTO_memcmp(want, nonce.value, AUTH_NONCE_LEN) != 0)
+	if (nonce.len != AUTH_NONCE_LEN || memcmp(nonce.value, COOKIE, COOKIE_LEN) != 0 ||
+		!decode(nonce.value + COOKIE_LEN, got))
 		return false;
-	memcpy(&issued_s, open, TIME_LEN);
+	memcpy(want, got, OPEN_LEN);
+	put_mac(want, realm, client);
+	if (CRYPTO_memcmp(want, got, BODY_LEN) != 0)
+		return false;
+	memcpy(&issued_s, got, TIME_LEN);
 	age_s = (uint32_t)(now_ns / TP_NS_PER_S) - issued_s;
 	return age_s <= lifetime_ns / TP_NS_PER_S;
 }
