@@ -1,6 +1,7 @@
 /* Prefixes and sets of them. A set is its owner's; nothing here blocks. */
 #include "prefix.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,18 +23,24 @@ static void cut(uint8_t ip[16], unsigned int bits)
 	}
 }
 
+/* Half an address, as a number. */
+static uint64_t half_of(const uint8_t ip[16], size_t half)
+{
+	uint64_t word;
+
+	memcpy(&word, ip + 8 * half, sizeof(word));
+	return be64toh(word);
+}
+
 /* How many leading bits are the same. */
 static unsigned int common_bits(const uint8_t a[16], const uint8_t b[16])
 {
-	unsigned int bits = 0;
+	uint64_t high = half_of(a, 0) ^ half_of(b, 0);
+	uint64_t low = half_of(a, 1) ^ half_of(b, 1);
 
-	for (unsigned int i = 0; i < 16; i++, bits += 8) {
-		unsigned int differ = a[i] ^ b[i];
-
-		if (differ)
-			return bits + (unsigned int)__builtin_clz(differ) - 24;
-	}
-	return bits;
+	if (high)
+		return (unsigned int)__builtin_clzll(high);
+	return low ? 64 + (unsigned int)__builtin_clzll(low) : 128;
 }
 
 int prefix_make(const struct tp_addr *ip, uint8_t length, struct prefix *out)
@@ -111,12 +118,15 @@ void prefix_set_free(struct prefix_set *set)
 /* A prefix stands before all that lie in it. */
 static int compare(const struct prefix *a, const struct prefix *b)
 {
-	int order;
-
 	if (a->ip.family != b->ip.family)
 		return a->ip.family < b->ip.family ? -1 : 1;
-	order = memcmp(a->ip.ip, b->ip.ip, sizeof(a->ip.ip));
-	return order ? order : a->bits - b->bits;
+	for (size_t half = 0; half < 2; half++) {
+		uint64_t left = half_of(a->ip.ip, half), right = half_of(b->ip.ip, half);
+
+		if (left != right)
+			return left < right ? -1 : 1;
+	}
+	return a->bits - b->bits;
 }
 
 /* How many stand before or at the place of that prefix. */
