@@ -1,7 +1,6 @@
 /* Linear hashing. The memory of the buckets is the table's; the links are their objects'. */
 #include "map.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 
 /* So many are one chain; then there are at least as many buckets. */

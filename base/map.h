@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,6 +35,11 @@ void tp_map_add(struct tp_map *map, struct tp_map_link *link, uint32_t hash);
 void tp_map_remove(struct tp_map *map, struct tp_map_link *link);
 /* After a removal, for tables that live long: gives back what is far too much by now. */
 void tp_map_shrink(struct tp_map *map);
+
+static inline bool tp_map_is_empty(const struct tp_map *map)
+{
+	return map->count == 0;
+}
 
 /* All links of that hash, which need not be of that key: for (l = first; l; l = next(l)). */
 struct tp_map_link *tp_map_first(const struct tp_map *map, uint32_t hash);

@@ -103,7 +103,7 @@ struct allocation {
 	struct tp_map channels;                   /* by number */
 	struct alloc_traffic sent, received;      /* slow path, and flows that have ended */
 	uint64_t flows[ALLOC_ROOM];
-	uint64_t request_hash; /* of all bytes of the Allocate that made it: retransmissions */
+	uint64_t request_mark; /* of the Allocate that made it: retransmissions; 0: not answered */
 	uint8_t transaction[STUN_TRANSACTION_LEN]; /* and of it alone */
 	uint32_t kept;           /* restored: number of the note that it was made of; 0: none */
 	uint64_t icmp_window_ns; /* budget of ICMP reports: since when, and how many */

@@ -9,21 +9,17 @@ static struct alloc_store *store_of(const struct alloc_relay *relay)
 	return relay->allocation->store;
 }
 
-static uint32_t hash_peer(const struct tp_addr *peer)
+/* Most relays have one peer: what is looked for is there, or there is nothing to hash it for. */
+static struct tp_map_link *find(const struct tp_map *map, const void *key, size_t len)
 {
-	return alloc_hash(peer, sizeof(*peer));
-}
-
-static uint32_t hash_number(uint16_t number)
-{
-	return alloc_hash(&number, sizeof(number));
+	return tp_map_is_empty(map) ? NULL : tp_map_first(map, alloc_hash(key, len));
 }
 
 /* They may be due, and not yet swept. */
 static struct alloc_permission *find_permission(
 	const struct alloc_relay *relay, const struct tp_addr *ip)
 {
-	struct tp_map_link *link = tp_map_first(&relay->permissions, hash_peer(ip));
+	struct tp_map_link *link = find(&relay->permissions, ip, sizeof(*ip));
 
 	for (; link; link = tp_map_next(link)) {
 		struct alloc_permission *permission =
@@ -72,7 +68,7 @@ static int add_permission(
 	permission->peer = *ip;
 	permission->relay = relay;
 	permission->timer.fire = permission_is_due;
-	tp_map_add(&relay->permissions, &permission->by_ip, hash_peer(ip));
+	tp_map_add(&relay->permissions, &permission->by_ip, alloc_hash(ip, sizeof(*ip)));
 	*out = permission;
 	return 0;
 }
@@ -145,8 +141,8 @@ int alloc_bind(struct alloc_relay *relay, uint16_t number, const struct tp_addr 
 	channel->peer = *peer;
 	channel->relay = relay;
 	channel->timer.fire = channel_is_due;
-	tp_map_add(&relay->channels, &channel->by_peer, hash_peer(peer));
-	tp_map_add(&a->channels, &channel->by_number, hash_number(number));
+	tp_map_add(&relay->channels, &channel->by_peer, alloc_hash(peer, sizeof(*peer)));
+	tp_map_add(&a->channels, &channel->by_number, alloc_hash(&number, sizeof(number)));
 	alloc_extend_channel(channel, expires_ns);
 	*out = channel;
 	return 0;
@@ -161,7 +157,7 @@ void alloc_extend_channel(struct alloc_channel *channel, uint64_t expires_ns)
 struct alloc_channel *alloc_find_channel(
 	const struct allocation *a, uint16_t number, uint64_t now_ns)
 {
-	struct tp_map_link *link = tp_map_first(&a->channels, hash_number(number));
+	struct tp_map_link *link = find(&a->channels, &number, sizeof(number));
 
 	for (; link; link = tp_map_next(link)) {
 		struct alloc_channel *channel = TP_CONTAINER(link, struct alloc_channel, by_number);
@@ -175,7 +171,7 @@ struct alloc_channel *alloc_find_channel(
 struct alloc_channel *alloc_find_channel_to(
 	const struct alloc_relay *relay, const struct tp_addr *peer, uint64_t now_ns)
 {
-	struct tp_map_link *link = tp_map_first(&relay->channels, hash_peer(peer));
+	struct tp_map_link *link = find(&relay->channels, peer, sizeof(*peer));
 
 	for (; link; link = tp_map_next(link)) {
 		struct alloc_channel *channel = TP_CONTAINER(link, struct alloc_channel, by_peer);

@@ -33,6 +33,10 @@ struct alloc_owner alloc_owner_of(
 
 bool alloc_is_owned_by(const struct allocation *a, const char *name, size_t len)
 {
+	const struct auth_identity *whole = a->identity->key_len > 0 ? a->identity : NULL;
+
+	if (whole)
+		return whole->username_len == len && memcmp(whole->username, name, len) == 0;
 	return a->owner.name[0] == hash_name(a->store, NAME_LOW, name, len) &&
 	       a->owner.name[1] == hash_name(a->store, NAME_HIGH, name, len);
 }

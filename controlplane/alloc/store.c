@@ -144,7 +144,7 @@ struct alloc_relay *alloc_find_relay(
 
 struct allocation *alloc_find_id(const struct alloc_store *store, uint32_t id)
 {
-	struct tp_map_link *link = tp_map_first(&store->by_id, alloc_hash(&id, sizeof(id)));
+	struct tp_map_link *link = tp_map_first(&store->by_id, id);
 
 	for (; link; link = tp_map_next(link)) {
 		struct allocation *a = TP_CONTAINER(link, struct allocation, by_id);
@@ -237,7 +237,8 @@ static int admit(struct alloc_store *store, struct allocation *a)
 	if (r < 0)
 		return r;
 	tp_map_add(&store->by_tuple, &a->by_tuple, alloc_hash(&a->tuple, sizeof(a->tuple)));
-	tp_map_add(&store->by_id, &a->by_id, alloc_hash(&a->id, sizeof(a->id)));
+	/* Nobody chooses them, and counted up they spread by themselves. */
+	tp_map_add(&store->by_id, &a->by_id, a->id);
 	TAILQ_INSERT_TAIL(&store->all, a, link);
 	return 0;
 }
@@ -357,7 +358,7 @@ void alloc_delete(struct allocation *a)
 	for (int i = 0; i < ALLOC_RELAYS; i++)
 		if (a->relays[i])
 			alloc_delete_relay(a->relays[i]);
-	if (a->request_hash != 0) /* else nobody was told of it */
+	if (a->request_mark != 0) /* else nobody was told of it */
 		alloc_remember(store, &a->tuple, a->transaction);
 	tp_map_remove(&store->by_tuple, &a->by_tuple);
 	tp_map_shrink(&store->by_tuple);

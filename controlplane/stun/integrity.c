@@ -135,6 +135,16 @@ bool stun_check_integrity(const struct stun_message *m, const uint8_t *key, size
 	return CRYPTO_memcmp(mac, m->bytes + at + STUN_ATTRIBUTE_HEADER_LEN, want) == 0;
 }
 
+uint64_t stun_mac_word(const struct stun_message *m)
+{
+	size_t at = m->integrity256_at ? m->integrity256_at : m->integrity_at;
+	uint64_t word = 0;
+
+	if (at && stun_load16(m->bytes + at + 2) >= sizeof(word))
+		memcpy(&word, m->bytes + at + STUN_ATTRIBUTE_HEADER_LEN, sizeof(word));
+	return word;
+}
+
 void stun_put_integrity(
 	struct stun_writer *w, enum stun_integrity kind, const uint8_t *key, size_t key_len)
 {

@@ -151,6 +151,9 @@ enum stun_integrity { STUN_NO_INTEGRITY, STUN_SHA1, STUN_SHA256 };
 /* Right for this key? MESSAGE-INTEGRITY-SHA256 decides where both are there. Constant time. */
 bool stun_check_integrity(const struct stun_message *m, const uint8_t *key, size_t key_len);
 
+/* The beginning of the MAC that decides; 0: there is none of that length. */
+uint64_t stun_mac_word(const struct stun_message *m);
+
 /* A message under construction. Overflow is remembered; stun_finish() then returns 0. */
 struct stun_writer {
 	uint8_t *bytes;

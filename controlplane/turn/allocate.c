@@ -221,16 +221,17 @@ static enum stun_code make_allocation(struct turn_server *s, struct turn_request
 	return STUN_OK;
 }
 
-static uint64_t hash_of(const struct stun_message *m)
+/* Its MAC was right: with other bytes it would have another one. */
+static uint64_t mark_of(const struct stun_message *m)
 {
-	return tp_siphash(&alloc_hash_key, m->bytes, m->len) | 1;
+	return stun_mac_word(m) | 1;
 }
 
 /* The same bytes again, not only the same transaction (TURN-7.2-31). */
 static bool is_retransmission(const struct allocation *a, const struct stun_message *m)
 {
 	return memcmp(a->transaction, m->transaction, STUN_TRANSACTION_LEN) == 0 &&
-	       a->request_hash == hash_of(m);
+	       a->request_mark == mark_of(m);
 }
 
 static void put_address_error(const struct allocation *a, struct stun_writer *answer)
@@ -302,7 +303,7 @@ enum stun_code turn_on_allocate(
 	if (code != STUN_OK)
 		return code;
 	memcpy(a->transaction, m->transaction, STUN_TRANSACTION_LEN);
-	a->request_hash = hash_of(m);
+	a->request_mark = mark_of(m);
 	note_allocation(a);
 	return put_success(req, a, answer);
 }

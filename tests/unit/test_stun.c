@@ -354,6 +354,32 @@ static void test_truncated_integrity(void **state)
 	}
 }
 
+/* The MAC that decides, where there is a whole one. */
+static void test_mac_word(void **state)
+{
+	static const enum stun_integrity kinds[] = {STUN_SHA1, STUN_SHA256};
+	uint8_t bytes[ROOM], tid[STUN_TRANSACTION_LEN] = {0};
+	struct stun_message m;
+	struct stun_writer w;
+	uint64_t word;
+
+	stun_begin(&w, bytes, sizeof(bytes), STUN_REQUEST, STUN_METHOD_REFRESH, tid);
+	parse(bytes, stun_finish(&w), &m);
+	assert_int_equal(stun_mac_word(&m), 0);
+	for (size_t i = 0; i < COUNT(kinds); i++) { /* SHA-256 behind SHA-1 */
+		size_t at = stun_finish(&w) + 4;
+
+		stun_put_integrity(&w, kinds[i], (const uint8_t *)"k", 1);
+		parse(bytes, stun_finish(&w), &m);
+		memcpy(&word, bytes + at, sizeof(word));
+		assert_true(word != 0 && stun_mac_word(&m) == word);
+	}
+	stun_begin(&w, bytes, sizeof(bytes), STUN_REQUEST, STUN_METHOD_REFRESH, tid);
+	stun_put_u32(&w, STUN_ATTR_MESSAGE_INTEGRITY, 1);
+	parse(bytes, stun_finish(&w), &m);
+	assert_int_equal(stun_mac_word(&m), 0);
+}
+
 /* A thread remembers the last key of each kind: no order of keys may make it use another. */
 static int count_wrong_hmacs(unsigned seed)
 {
@@ -800,6 +826,7 @@ int main(void)
 		cmocka_unit_test(test_integrity_ends_attributes),
 		cmocka_unit_test(test_which_integrity_decides),
 		cmocka_unit_test(test_truncated_integrity),
+		cmocka_unit_test(test_mac_word),
 		cmocka_unit_test(test_fingerprint),
 		cmocka_unit_test(test_unknown_attributes),
 		cmocka_unit_test(test_duplicates),
