@@ -56,7 +56,7 @@ static bool is_in_place(const struct tp_table *table, uint32_t slot)
 		(bucket != place.bucket[0] && bucket != place.bucket[1]))
 		return false;
 	twin = tp_table_find(table, key, &place, slot);
-	return twin == NO_SLOT || table->notes[twin].state != SLOT_ADOPTED;
+	return twin == NO_SLOT || table->states[twin] != SLOT_ADOPTED;
 }
 
 static void hide(struct tp_table *table, uint32_t slot)
@@ -76,7 +76,7 @@ static bool adopt_slot(struct tp_table *table, uint32_t slot, uint64_t now_ns)
 	bool is_there = flow->key.ident != 0;
 
 	if (is_there && is_in_place(table, slot) && is_sound(table, slot)) {
-		table->notes[slot].state = SLOT_ADOPTED;
+		table->states[slot] = SLOT_ADOPTED;
 		return true;
 	}
 	if (is_there || *tp_table_tag(table, slot) != 0)
@@ -132,7 +132,7 @@ bool tp_record_take_over(struct tp_table *table, uint32_t slot, const struct tp_
 	struct tp_record record = tp_record_at(table, slot);
 	struct tp_flow *flow = &table->flows[slot];
 
-	table->notes[slot].state = SLOT_LIVE;
+	table->states[slot] = SLOT_LIVE;
 	table->live++;
 	if (!is_same_flow(&record, wanted))
 		return false;
@@ -155,7 +155,7 @@ uint32_t tp_table_settle(struct tp_table *table, uint64_t now_ns)
 	uint32_t dropped = 0;
 
 	for (uint32_t slot = 0; slot < table->slots; slot++) {
-		if (table->notes[slot].state != SLOT_ADOPTED)
+		if (table->states[slot] != SLOT_ADOPTED)
 			continue;
 		hide(table, slot);
 		tp_table_let_rest(table, slot, now_ns);

@@ -5,6 +5,9 @@
 
 #include "dataplane/core/order.h"
 
+#include <endian.h>
+#include <string.h>
+
 /* ADOPTED: live for readers, and nobody has published it in this life. */
 enum slot_state { SLOT_FREE, SLOT_LIVE, SLOT_RESTING, SLOT_ADOPTED };
 
@@ -12,10 +15,9 @@ enum slot_state { SLOT_FREE, SLOT_LIVE, SLOT_RESTING, SLOT_ADOPTED };
 
 /* By slot. Resting slots form a list in the order of their retirement, so sweeping costs what is
  * due, and no memory is ever added. */
-struct slot_note {
-	uint64_t due_ns; /* end of the rest */
-	uint32_t next;   /* resting: the one retired after it */
-	uint8_t state;   /* enum slot_state */
+struct slot_rest {
+	uint64_t due_ns; /* when it ends */
+	uint32_t next;   /* the one retired after it */
 };
 
 /* Counts of resting slots: of all, and of those at the list's front that all readers have passed
@@ -46,7 +48,8 @@ struct tp_table {
 	struct tp_policer *policers;
 	struct tp_kept *kept;
 	struct tp_worker_counters *workers;
-	struct slot_note *notes;
+	uint8_t *states;         /* enum slot_state: apart, so that a bucket's are a word */
+	struct slot_rest *rests; /* SLOT_RESTING */
 	uint32_t slots;
 	uint32_t live;
 	uint32_t rest_first, rest_last;
@@ -93,6 +96,22 @@ static inline uint32_t tp_table_locals(const struct tp_table *table)
 static inline uint8_t *tp_table_tag(const struct tp_table *table, uint32_t slot)
 {
 	return &table->buckets[slot / TP_BUCKET_SLOTS].tags[slot % TP_BUCKET_SLOTS];
+}
+
+/* Which of a bucket's bytes are this one: the highest bit of each. */
+static inline uint64_t tp_lanes_equal(const uint8_t lanes[TP_BUCKET_SLOTS], uint8_t byte)
+{
+	const uint64_t low = UINT64_C(0x7f7f7f7f7f7f7f7f);
+	uint64_t word;
+
+	memcpy(&word, lanes, sizeof(word));
+	word = le64toh(word) ^ UINT64_C(0x0101010101010101) * byte;
+	return ~(((word & low) + low) | word | low);
+}
+
+static inline uint32_t tp_first_lane(uint64_t match)
+{
+	return (uint32_t)__builtin_ctzll(match) / 8;
 }
 
 static inline bool tp_key_equal(const struct tp_flow_key *a, const struct tp_flow_key *b)

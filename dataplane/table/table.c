@@ -64,7 +64,6 @@ static int fill_config(struct tp_table *table, uint16_t channel_max)
 int tp_table_new(const struct tp_memory *memory, struct tp_table **out)
 {
 	TP_AUTO_FREE struct tp_table *table = calloc(1, sizeof(*table));
-	TP_AUTO_FREE struct slot_note *notes = NULL;
 	TP_AUTO_FREE uint64_t *epochs = calloc(memory->shape.workers, sizeof(*epochs));
 
 	if (!table || !epochs)
@@ -72,10 +71,13 @@ int tp_table_new(const struct tp_memory *memory, struct tp_table **out)
 	table->memory = *memory;
 	table->rest_first = table->rest_last = NO_SLOT;
 	point_into_memory(table);
-	notes = calloc(table->slots, sizeof(*notes));
-	if (!notes)
+	table->states = calloc(table->slots, sizeof(*table->states));
+	table->rests = calloc(table->slots, sizeof(*table->rests));
+	if (!table->states || !table->rests) {
+		free(table->states);
+		free(table->rests);
 		return -ENOMEM;
-	table->notes = TP_TAKE(notes);
+	}
 	table->readers.epochs = TP_TAKE(epochs);
 	*out = TP_TAKE(table);
 	return 0;
@@ -106,7 +108,8 @@ void tp_table_destroy(struct tp_table *table)
 	if (!table)
 		return;
 	explicit_bzero(&table->label_key, sizeof(table->label_key));
-	free(table->notes);
+	free(table->states);
+	free(table->rests);
 	free(table->readers.epochs);
 	free(table);
 }
@@ -199,13 +202,16 @@ enum tp_port_state tp_table_port(const struct tp_table *table, uint8_t local, ui
 uint32_t tp_table_find(const struct tp_table *table, const struct tp_flow_key *key,
 	const struct tp_place *place, uint32_t except)
 {
-	for (uint32_t i = 0; i < 2 * TP_BUCKET_SLOTS; i++) {
-		uint32_t slot =
-			place->bucket[i / TP_BUCKET_SLOTS] * TP_BUCKET_SLOTS + i % TP_BUCKET_SLOTS;
+	for (int i = 0; i < 2; i++) {
+		uint32_t bucket = place->bucket[i];
+		uint64_t match = tp_lanes_equal(table->buckets[bucket].tags, place->tag);
 
-		if (slot != except && *tp_table_tag(table, slot) == place->tag &&
-			tp_key_equal(&table->flows[slot].key, key))
-			return slot;
+		for (; match; match &= match - 1) {
+			uint32_t slot = bucket * TP_BUCKET_SLOTS + tp_first_lane(match);
+
+			if (slot != except && tp_key_equal(&table->flows[slot].key, key))
+				return slot;
+		}
 	}
 	return NO_SLOT;
 }
@@ -213,16 +219,12 @@ uint32_t tp_table_find(const struct tp_table *table, const struct tp_flow_key *k
 /* How many slots of a bucket are taken, and the first that is not. */
 static uint32_t bucket_load(const struct tp_table *table, uint32_t bucket, uint32_t *free_slot)
 {
-	uint32_t first = bucket * TP_BUCKET_SLOTS, taken = 0;
+	uint32_t first = bucket * TP_BUCKET_SLOTS;
+	uint64_t free_lanes = tp_lanes_equal(table->states + first, SLOT_FREE);
 
-	*free_slot = NO_SLOT;
-	for (uint32_t slot = first + TP_BUCKET_SLOTS; slot-- > first;) {
-		if (table->notes[slot].state == SLOT_FREE)
-			*free_slot = slot;
-		else
-			taken++;
-	}
-	return taken;
+	*free_slot = free_lanes ? first + tp_first_lane(free_lanes) : NO_SLOT;
+	/* Their sum, on top. */
+	return TP_BUCKET_SLOTS - (uint32_t)((free_lanes >> 7) * UINT64_C(0x0101010101010101) >> 56);
 }
 
 static uint32_t choose_slot(const struct tp_table *table, const struct tp_place *place)
@@ -232,7 +234,7 @@ static uint32_t choose_slot(const struct tp_table *table, const struct tp_place 
 
 	if (load >= FIRST_BUCKET_UNTIL && load > bucket_load(table, place->bucket[1], &second))
 		return second;
-	return table->notes[place->home].state == SLOT_FREE ? place->home : first;
+	return table->states[place->home] == SLOT_FREE ? place->home : first;
 }
 
 static void write_record(
@@ -264,7 +266,7 @@ int tp_table_publish(struct tp_table *table, const struct tp_flow_spec *spec, ui
 		return err;
 	place = tp_table_place(table, &record.flow.key);
 	there = tp_table_find(table, &record.flow.key, &place, NO_SLOT);
-	if (there != NO_SLOT && table->notes[there].state != SLOT_ADOPTED)
+	if (there != NO_SLOT && table->states[there] != SLOT_ADOPTED)
 		return -EEXIST;
 	if (there != NO_SLOT && tp_record_take_over(table, there, &record)) {
 		*slot = there;
@@ -278,7 +280,7 @@ int tp_table_publish(struct tp_table *table, const struct tp_flow_spec *spec, ui
 		return -ENOSPC;
 	}
 	write_record(table, chosen, &record, place.tag);
-	table->notes[chosen].state = SLOT_LIVE;
+	table->states[chosen] = SLOT_LIVE;
 	table->live++;
 	*slot = chosen;
 	return 0;
@@ -292,7 +294,7 @@ void tp_table_forget_unplaced(struct tp_table *table)
 
 static bool is_live(const struct tp_table *table, uint32_t slot)
 {
-	return slot < table->slots && table->notes[slot].state == SLOT_LIVE;
+	return slot < table->slots && table->states[slot] == SLOT_LIVE;
 }
 
 void tp_table_set_expiry(struct tp_table *table, uint32_t slot, uint64_t expires_ns)
@@ -362,15 +364,12 @@ struct tp_flow_counters tp_table_counters(const struct tp_table *table, uint32_t
 
 void tp_table_let_rest(struct tp_table *table, uint32_t slot, uint64_t now_ns)
 {
-	table->notes[slot] = (struct slot_note){
-		.state = SLOT_RESTING,
-		.due_ns = now_ns + TP_REST_NS,
-		.next = NO_SLOT,
-	};
+	table->states[slot] = SLOT_RESTING;
+	table->rests[slot] = (struct slot_rest){now_ns + TP_REST_NS, NO_SLOT};
 	if (table->rest_last == NO_SLOT)
 		table->rest_first = slot;
 	else
-		table->notes[table->rest_last].next = slot;
+		table->rests[table->rest_last].next = slot;
 	table->rest_last = slot;
 	table->readers.resting++;
 }
@@ -390,10 +389,10 @@ struct tp_flow_counters tp_table_retire(struct tp_table *table, uint32_t slot, u
 
 static void end_first_rest(struct tp_table *table)
 {
-	struct slot_note *note = &table->notes[table->rest_first];
+	uint32_t slot = table->rest_first;
 
-	note->state = SLOT_FREE;
-	table->rest_first = note->next;
+	table->states[slot] = SLOT_FREE;
+	table->rest_first = table->rests[slot].next;
 	if (table->rest_first == NO_SLOT)
 		table->rest_last = NO_SLOT;
 	table->readers.resting--;
@@ -405,7 +404,7 @@ void tp_table_sweep(struct tp_table *table, uint64_t now_ns)
 {
 	if (table->readers.resting > 0)
 		tp_readers_watch(table);
-	while (table->readers.passed > 0 && now_ns >= table->notes[table->rest_first].due_ns)
+	while (table->readers.passed > 0 && now_ns >= table->rests[table->rest_first].due_ns)
 		end_first_rest(table);
 }
 
