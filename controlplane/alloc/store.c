@@ -488,7 +488,7 @@ static uint64_t past_hash(
 
 	memcpy(key, tuple, sizeof(*tuple));
 	memcpy(key + sizeof(*tuple), transaction, STUN_TRANSACTION_LEN);
-	return tp_siphash(&alloc_hash_key, key, sizeof(key)) | 1;
+	return tp_siphash13(&alloc_hash_key, key, sizeof(key)) | 1;
 }
 
 void alloc_remember(struct alloc_store *store, const struct alloc_tuple *tuple,

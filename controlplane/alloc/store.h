@@ -55,7 +55,7 @@ struct alloc_store {
 
 static inline uint32_t alloc_hash(const void *key, size_t len)
 {
-	return (uint32_t)tp_siphash(&alloc_hash_key, key, len);
+	return (uint32_t)tp_siphash13(&alloc_hash_key, key, len);
 }
 
 /* quota.c: the hashes of a name. */

@@ -62,7 +62,7 @@ static bool same_name(struct auth_name a, struct auth_name b)
 
 static const struct user *find_user(const struct auth_users *users, struct auth_name name)
 {
-	uint64_t hash = tp_siphash(&users->hash_key, name.bytes, name.len);
+	uint64_t hash = tp_siphash13(&users->hash_key, name.bytes, name.len);
 	size_t low = 0, high = users->count;
 
 	while (low < high) {
@@ -96,7 +96,7 @@ static int fill_user(struct auth_users *users, const struct auth_digests *digest
 
 	if (out->name.len == 0 || out->name.len > AUTH_USERNAME_MAX)
 		return -EINVAL;
-	out->hash = tp_siphash(&users->hash_key, out->name.bytes, out->name.len);
+	out->hash = tp_siphash13(&users->hash_key, out->name.bytes, out->name.len);
 	err = auth_derive_key(digests, AUTH_MD5, out->name, realm, from->password, &out->md5);
 	if (err)
 		return err;

@@ -54,7 +54,7 @@ static uint64_t hash_prefix(const struct ratelimit *limit, const struct tp_addr 
 
 	/* Whoever has an IPv6 address has its /64. */
 	memcpy(prefix + 1, client->family == TP_IPV4 ? client->ip + 8 : client->ip, 8);
-	return tp_siphash(&limit->key, prefix, sizeof(prefix));
+	return tp_siphash13(&limit->key, prefix, sizeof(prefix));
 }
 
 /* The prefix's bucket, or the fullest of its set: what is forgotten with that one matters least. */

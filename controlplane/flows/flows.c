@@ -196,7 +196,7 @@ static struct peer *find_peer(
 static struct peer *find_or_add_peer(
 	struct flows *flows, const struct alloc_relay *relay, const struct tp_addr *ip)
 {
-	uint32_t hash = (uint32_t)tp_siphash(&alloc_hash_key, ip->ip, sizeof(ip->ip));
+	uint32_t hash = (uint32_t)tp_siphash13(&alloc_hash_key, ip->ip, sizeof(ip->ip));
 	struct peer *peer = find_peer(relay, ip, hash);
 
 	if (peer)
@@ -312,7 +312,7 @@ static uint32_t hash_record(const struct record *record)
 {
 	uintptr_t address = (uintptr_t)record;
 
-	return (uint32_t)tp_siphash(&alloc_hash_key, &address, sizeof(address));
+	return (uint32_t)tp_siphash13(&alloc_hash_key, &address, sizeof(address));
 }
 
 /* Out of memory: then it is tried again when it is refreshed, and not before. */

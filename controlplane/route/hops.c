@@ -133,7 +133,7 @@ static void publish(struct hops *hops, struct hop *hop)
 
 static unsigned hash_of(const struct hops *hops, const struct neighbour_key *key)
 {
-	return (unsigned)tp_siphash(&hops->hash_key, key, sizeof(*key));
+	return (unsigned)tp_siphash13(&hops->hash_key, key, sizeof(*key));
 }
 
 static struct neighbour *find(const struct hops *hops, const struct neighbour_key *key)

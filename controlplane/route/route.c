@@ -352,7 +352,7 @@ int route_fd(const struct route *route)
 
 static struct route_destination *find_or_add(struct route *route, const struct destination_key *key)
 {
-	unsigned hash = (unsigned)tp_siphash(&route->hash_key, key, sizeof(*key));
+	unsigned hash = (unsigned)tp_siphash13(&route->hash_key, key, sizeof(*key));
 	struct route_destination *destination;
 
 	HASH_FIND_BYHASHVALUE(hh, route->destinations, key, sizeof(*key), hash, destination);

@@ -74,6 +74,27 @@ static void test_siphash_vectors(void **state)
 		assert_true(tp_siphash(&key, message, rows[i].len) == rows[i].want);
 }
 
+/* What CPython 3.11 says, whose hash() of bytes this is: PYTHONHASHSEED=0 makes the key zero. */
+static void test_siphash13_vectors(void **state)
+{
+	static const struct {
+		size_t len;
+		uint64_t want;
+	} rows[] = {
+		{1, UINT64_C(0x68a914128e01e473)},
+		{7, UINT64_C(0x2f098ab0c751325a)},
+		{8, UINT64_C(0xead411e67ebe2eea)},
+		{15, UINT64_C(0xf30eb725bb91c9ea)},
+	};
+	const struct tp_hash_key key = {{0, 0}};
+	uint8_t message[16];
+
+	for (size_t i = 0; i < sizeof(message); i++)
+		message[i] = (uint8_t)i;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		assert_true(tp_siphash13(&key, message, rows[i].len) == rows[i].want);
+}
+
 /* The reference implementation's, for the same key and messages. */
 static void test_siphash128_vectors(void **state)
 {
@@ -282,6 +303,7 @@ int main(void)
 		cmocka_unit_test(test_address_text),
 		cmocka_unit_test(test_mapped_is_not_v4),
 		cmocka_unit_test(test_siphash_vectors),
+		cmocka_unit_test(test_siphash13_vectors),
 		cmocka_unit_test(test_siphash128_vectors),
 		cmocka_unit_test(test_map),
 		cmocka_unit_test(test_map_walk),
