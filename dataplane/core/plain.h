@@ -11,9 +11,6 @@
 
 #include "relay.h"
 
-/* Locals that are always set before they are read, where clearing them first would cost. */
-#define TP_UNSET __attribute__((uninitialized))
-
 /* UP: ChannelData from a client. DOWN: what a peer sent. */
 enum tp_plain { TP_PLAIN_UP, TP_PLAIN_DOWN, TP_PLAIN_NOT };
 
@@ -212,7 +209,7 @@ static TP_OUT_OF_LINE bool tp_plain_leave(
 {
 	uint32_t index = TP_READ_ONCE(flow->next_hop);
 	const struct tp_local *local = tp_host_local(host, flow->value.local);
-	struct tp_next_hop hop;
+	struct tp_next_hop hop TP_UNSET;
 	struct tp_link link;
 
 	exit->index = UINT32_MAX;

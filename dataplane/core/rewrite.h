@@ -73,7 +73,7 @@ static TP_INLINE struct tp_link tp_link_of(const struct tp_next_hop *hop)
 static TP_INLINE enum tp_verdict tp_find_link(struct tp_host *host, struct tp_packet *pkt,
 	uint32_t index, uint32_t ip_len, struct tp_link *out)
 {
-	struct tp_next_hop hop;
+	struct tp_next_hop hop TP_UNSET;
 
 	if (!tp_read_next_hop(host, index, &hop))
 		return TP_NO_NEXT_HOP;

@@ -33,6 +33,8 @@
 #define REPEAT    (1 << 20)
 #define FRAME_LEN 214 /* 172 bytes of data: RTP, 20 ms of G.711 */
 #define ROOM      256
+#define BUFFER    2048
+#define AHEAD     8 /* frames that wait in buffers */
 #define LOOPBACK  1 /* the interface by which test runs come in */
 
 static const char *const names[STAGES] = {"the frame itself", "parse", "hash", "look-up", "checks",
@@ -93,25 +95,39 @@ static double run_program(int stage)
 /* ---- compiled */
 
 static struct tp_host host;
-static uint32_t turn;
+static uint8_t buffers[AHEAD][BUFFER];
+static uint32_t next_head, next_buffer;
 
-static inline void put_head(struct tp_packet *pkt, uint8_t *room)
+static inline void put_head(void)
 {
-	memcpy(room + ROOM, heads + (size_t)turn * BENCH_FRAME_LEN, BENCH_FRAME_LEN);
-	turn = turn == tables.flows - 1 ? 0 : turn + 1;
-	*pkt = (struct tp_packet){.data = room + ROOM,
+	memcpy(buffers[next_buffer] + ROOM, heads + (size_t)next_head * BENCH_FRAME_LEN,
+		BENCH_FRAME_LEN);
+	next_head = next_head == tables.flows - 1 ? 0 : next_head + 1;
+	next_buffer = (next_buffer + 1) % AHEAD;
+}
+
+/*
+ * Takes the oldest frame that was put there and puts another one: what a NIC has written is older
+ * than the last stores, for which a load waits that takes from two of them.
+ */
+static inline struct tp_packet take_frame(void)
+{
+	uint8_t *room;
+
+	put_head();
+	room = buffers[next_buffer];
+	return (struct tp_packet){.data = room + ROOM,
 		.end = room + ROOM + FRAME_LEN,
 		.room = room,
-		.room_end = room + 2048,
+		.room_end = room + BUFFER,
 		.ingress = LOOPBACK};
 }
 
 #define NATIVE(name, last)                                                                         \
-	static __attribute__((noinline)) bool native_##name(uint8_t *room)                         \
+	static __attribute__((noinline)) bool native_##name(void)                                  \
 	{                                                                                          \
-		struct tp_packet pkt;                                                              \
+		struct tp_packet pkt = take_frame();                                               \
                                                                                                    \
-		put_head(&pkt, room);                                                              \
 		return stage_run(&host, &pkt, last);                                               \
 	}
 
@@ -127,13 +143,15 @@ NATIVE(count, STAGE_COUNT)
 
 static double run_native(int stage)
 {
-	static bool (*const by_stage[STAGES])(uint8_t *) = {native_frame, native_parse, native_hash,
+	static bool (*const by_stage[STAGES])(void) = {native_frame, native_parse, native_hash,
 		native_find, native_check, native_make, native_room, native_write, native_count};
-	static uint8_t room[2048];
-	uint64_t begin = tp_clock_now_ns();
+	uint64_t begin;
 
+	for (int i = 0; i < AHEAD; i++)
+		put_head();
+	begin = tp_clock_now_ns();
 	for (int i = 0; i < REPEAT; i++)
-		bench_must(by_stage[stage](room), names[stage]);
+		bench_must(by_stage[stage](), names[stage]);
 	return (double)(tp_clock_now_ns() - begin) / REPEAT;
 }
 

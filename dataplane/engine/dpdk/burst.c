@@ -242,7 +242,7 @@ static void take_frames(
 uint32_t dpdk_pass(struct tp_backend *backend, uint32_t worker, const struct tp_packet *pkts,
 	const struct tp_frame *frames, uint32_t count)
 {
-	struct rte_mbuf *mbufs[TP_BURST];
+	struct rte_mbuf *mbufs[TP_BURST] TP_UNSET;
 
 	take_frames(frames, count, mbufs);
 	return dpdk_exception_pass(backend, mbufs, count);
@@ -251,7 +251,7 @@ uint32_t dpdk_pass(struct tp_backend *backend, uint32_t worker, const struct tp_
 uint32_t dpdk_output(struct tp_backend *backend, uint32_t worker, const struct tp_packet *pkts,
 	const struct tp_frame *frames, uint32_t count)
 {
-	struct rte_mbuf *mbufs[TP_BURST];
+	struct rte_mbuf *mbufs[TP_BURST] TP_UNSET;
 
 	for (uint32_t i = 0; i < count; i++) {
 		mbufs[i] = finish(&pkts[i], &frames[i]);
@@ -263,7 +263,7 @@ uint32_t dpdk_output(struct tp_backend *backend, uint32_t worker, const struct t
 void dpdk_release(
 	struct tp_backend *backend, uint32_t worker, const struct tp_frame *frames, uint32_t count)
 {
-	struct rte_mbuf *mbufs[TP_BURST];
+	struct rte_mbuf *mbufs[TP_BURST] TP_UNSET;
 
 	take_frames(frames, count, mbufs);
 	rte_pktmbuf_free_bulk(mbufs, count);
