@@ -4,7 +4,9 @@
  * relay in it and once with a MAC swap, in turns, and the fastest round of each counts. What is
  * printed is nanoseconds per packet, so their difference is what relaying adds.
  *
- *   corebench [--flows N] [--random] [--huge] [--rounds N]
+ *   corebench [--ipv6] [--flows N] [--room N] [--random] [--huge] [--rounds N]
+ *
+ * --room: flows that the tables are made for, if there are fewer.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -44,12 +46,14 @@ static void make_host(struct bench *b)
 
 static void make_burst(struct bench *b, uint32_t first, struct tp_packet pkts[BURST])
 {
+	const uint32_t len = b->tables.ipv6 ? BENCH_IPV6_LEN : BENCH_FRAME_LEN;
+
 	for (uint32_t i = 0; i < BURST; i++) {
 		uint8_t *room = b->frames + (size_t)((first + i) % FRAMES) * FRAME_SIZE;
 
-		bench_frame(&b->tables, room + FRAME_ROOM, BENCH_FRAME_LEN);
+		bench_frame(&b->tables, room + FRAME_ROOM, len);
 		pkts[i] = (struct tp_packet){.data = room + FRAME_ROOM,
-			.end = room + FRAME_ROOM + BENCH_FRAME_LEN,
+			.end = room + FRAME_ROOM + len,
 			.room = room,
 			.room_end = room + FRAME_SIZE,
 			.ingress = BENCH_IFINDEX};
@@ -58,7 +62,7 @@ static void make_burst(struct bench *b, uint32_t first, struct tp_packet pkts[BU
 
 static __attribute__((noinline)) void relay(struct bench *b, struct tp_packet pkts[BURST])
 {
-	enum tp_verdict verdicts[BURST];
+	enum tp_verdict verdicts[BURST] TP_UNSET;
 
 	tp_relay_burst(&b->host, pkts, verdicts, BURST);
 	for (uint32_t i = 0; i < BURST; i++)
@@ -91,7 +95,8 @@ static double run(struct bench *b, void (*work)(struct bench *, struct tp_packet
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"flows", required_argument, NULL, 'f'},
-		{"random", no_argument, NULL, 'r'}, {"huge", no_argument, NULL, 'h'},
+		{"room", required_argument, NULL, 'm'}, {"random", no_argument, NULL, 'r'},
+		{"huge", no_argument, NULL, 'h'}, {"ipv6", no_argument, NULL, '6'},
 		{"rounds", required_argument, NULL, 'n'}, {0}};
 	static struct bench b = {.tables = {.flows = 1, .state = 1}};
 	double relayed = 1e9, swapped = 1e9;
@@ -101,10 +106,14 @@ int main(int argc, char **argv)
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (option == 'f')
 			b.tables.flows = (uint32_t)strtoul(optarg, NULL, 10);
+		else if (option == 'm')
+			b.tables.room = (uint32_t)strtoul(optarg, NULL, 10);
 		else if (option == 'r')
 			b.tables.random = true;
 		else if (option == 'h')
 			huge = true;
+		else if (option == '6')
+			b.tables.ipv6 = true;
 		else if (option == 'n')
 			rounds = atoi(optarg);
 		else

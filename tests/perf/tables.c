@@ -43,12 +43,14 @@ static uint32_t client_host(uint32_t i)
 
 static void publish(struct bench_tables *b, uint32_t i)
 {
+	const char *client = b->ipv6 ? "2001:db8:1::2" : "198.51.100.2";
+	const char *peer = b->ipv6 ? "2001:db8:2::1" : "203.0.113.1";
 	struct tp_flow_spec spec = {
 		.kind = TP_FLOW_CHANNEL,
-		.in = {.remote = address("198.51.100.2", client_host(i), client_port(i)),
+		.in = {.remote = address(client, client_host(i), client_port(i)),
 			.local_port = 3478,
 			.channel = (uint16_t)(CHANNEL_MIN + i % CHANNELS)},
-		.out = {.remote = address("203.0.113.1", i % 64, (uint16_t)(10000 + i % 1000)),
+		.out = {.remote = address(peer, i % 64, (uint16_t)(10000 + i % 1000)),
 			.local_port = (uint16_t)(49152 + i / CHANNELS % 16384)},
 		.expires_ns = tp_clock_now_ns() + 3600 * TP_NS_PER_S,
 		.allocation = i / CHANNELS + 1,
@@ -65,7 +67,7 @@ void bench_tables_make(struct bench_tables *b, bool huge)
 		.destination = {2, 0, 0, 0, 0, 1},
 		.source = {2, 0, 0, 0, 0, 2},
 		.mtu = 1500};
-	struct tp_addr local = address("192.0.2.1", 0, 0);
+	struct tp_addr local = address(b->ipv6 ? "2001:db8::1" : "192.0.2.1", 0, 0);
 	struct tp_shape shape;
 	uint8_t index;
 
@@ -85,10 +87,14 @@ void bench_tables_make(struct bench_tables *b, bool huge)
 	tp_table_enable(b->table, true);
 }
 
-static const uint8_t template[BENCH_FRAME_LEN] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 3, 8, 0, 0x45, 0,
-	0, BENCH_FRAME_LEN - 14, 0, 1, 0x40, 0, 64, 17, 0, 0, 198, 51, 100, 2, 192, 0, 2, 1, 0, 0,
-	3478 >> 8, 3478 & 0xff, 0, BENCH_FRAME_LEN - 34, 0x12, 0x34, 0x40, 0, 0,
-	BENCH_FRAME_LEN - 46};
+#define MACS 2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 3
+
+static const uint8_t ipv4_template[BENCH_FRAME_LEN] = {MACS, 8, 0, 0x45, 0, 0, 0, 0, 1, 0x40, 0, 64,
+	17, 0, 0, 198, 51, 100, 2, 192, 0, 2, 1, 0, 0, 3478 >> 8, 3478 & 0xff, 0, 0, 0x12, 0x34,
+	0x40};
+static const uint8_t ipv6_template[BENCH_IPV6_LEN] = {MACS, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 17, 64,
+	0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0,
+	0, 0, 0, 0, 0, 0, 1, 0, 0, 3478 >> 8, 3478 & 0xff, 0, 0, 0x12, 0x34, 0x40};
 
 static uint32_t next_flow(struct bench_tables *b)
 {
@@ -104,19 +110,32 @@ static void put_len(uint8_t *at, uint32_t len)
 	at[1] = (uint8_t)len;
 }
 
-void bench_frame(struct bench_tables *b, uint8_t *at, uint32_t size)
+/* `source` and `udp`: where the last bytes of the address and the header are. */
+static void put_flow(uint8_t *at, size_t source, size_t udp, uint32_t i, uint32_t size)
 {
-	uint32_t i = next_flow(b);
 	uint32_t host = client_host(i);
 	uint16_t port = client_port(i);
 
-	memcpy(at, template, BENCH_FRAME_LEN);
-	at[28] = (uint8_t)(at[28] + (host >> 8));
-	at[29] = (uint8_t)(at[29] + (host & 0xff));
-	at[34] = (uint8_t)(port >> 8);
-	at[35] = (uint8_t)port;
-	put_len(at + 16, size - 14);
-	put_len(at + 38, size - 34);
-	put_len(at + 44, size - 46);
-	at[43] = (uint8_t)(i % CHANNELS);
+	at[source] = (uint8_t)(at[source] + (host >> 8));
+	at[source + 1] = (uint8_t)(at[source + 1] + (host & 0xff));
+	at[udp] = (uint8_t)(port >> 8);
+	at[udp + 1] = (uint8_t)port;
+	put_len(at + udp + 4, size - (uint32_t)udp);
+	at[udp + 9] = (uint8_t)(i % CHANNELS);
+	put_len(at + udp + 10, size - (uint32_t)udp - 12);
+}
+
+void bench_frame(struct bench_tables *b, uint8_t *at, uint32_t size)
+{
+	uint32_t i = next_flow(b);
+
+	if (b->ipv6) {
+		memcpy(at, ipv6_template, sizeof(ipv6_template));
+		put_len(at + 18, size - 54);
+		put_flow(at, 36, 54, i, size);
+	} else {
+		memcpy(at, ipv4_template, sizeof(ipv4_template));
+		put_len(at + 16, size - 14);
+		put_flow(at, 28, 34, i, size);
+	}
 }
