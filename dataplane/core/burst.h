@@ -13,10 +13,12 @@
 
 #define TP_BURST 64
 
-/* UP or DOWN, as plain.h asks; of another common shape; of none. */
+/* IPv4 as plain.h asks, UP or DOWN; likewise IPv6; of another common shape; of none. */
 enum tp_lane_kind {
 	TP_LANE_UP = TP_PLAIN_UP,
 	TP_LANE_DOWN = TP_PLAIN_DOWN,
+	TP_LANE_UP_IPV6,
+	TP_LANE_DOWN_IPV6,
 	TP_LANE_IPV4,
 	TP_LANE_IPV6,
 	TP_LANE_OTHER
@@ -47,16 +49,20 @@ struct tp_burst {
 	struct tp_asked asked[TP_BURST]; /* of lanes of the other common shapes */
 	uint8_t own[TP_BURST];           /* lanes that look for a flow */
 	uint8_t away[TP_BURST];          /* those of them whose record is not at home */
-	uint32_t own_count;
-	uint32_t odd_count;   /* packets that were not relayed by plain.h */
-	uint32_t granted;     /* the lane whose flow is known to be granted */
-	struct tp_flow *flow; /* of that lane */
+	uint32_t odd_count;              /* packets that were not relayed by plain.h */
+	uint32_t granted;                /* the lane whose flow is known to be granted */
+	struct tp_flow *flow;            /* of that lane */
 	struct tp_shared shared;
 };
 
 static TP_INLINE bool tp_lane_is_plain(const struct tp_lane *lane)
 {
-	return lane->kind <= TP_LANE_DOWN;
+	return lane->kind <= TP_LANE_DOWN_IPV6;
+}
+
+static TP_INLINE bool tp_lane_is_v4(const struct tp_lane *lane)
+{
+	return lane->kind <= TP_LANE_DOWN || lane->kind == TP_LANE_IPV4;
 }
 
 /* As common.h would have asked. */
@@ -68,7 +74,7 @@ static TP_INLINE struct tp_asked tp_burst_asked(const struct tp_burst *burst, ui
 		return burst->asked[i];
 	return (struct tp_asked){.key = burst->lanes[lane->as].key,
 		.data_len = lane->data_len,
-		.channel_in = lane->kind == TP_LANE_UP};
+		.channel_in = lane->kind == TP_LANE_UP || lane->kind == TP_LANE_UP_IPV6};
 }
 
 static TP_INLINE struct tp_place tp_lane_place(
@@ -86,63 +92,107 @@ static TP_INLINE void tp_burst_look(
 	lane->hash = tp_flow_hash(&lane->key, search->salt);
 	lane->flow = tp_host_flow(host, tp_lane_place(search, lane).home);
 	__builtin_prefetch(lane->flow, 1);
-	burst->own[burst->own_count++] = (uint8_t)i;
 }
 
-static TP_OUT_OF_LINE void tp_burst_ask_common(struct tp_host *host, const struct tp_packet *pkt,
-	const struct tp_config *config, const struct tp_search *search, struct tp_burst *burst,
-	uint32_t i)
+/* What has become of a packet's question. */
+enum tp_ask {
+	TP_ASK_NOT, /* it is not the kind of packet that was meant */
+	TP_ASK_AS,  /* another lane's */
+	TP_ASK_OWN
+};
+
+/* `last` is the lane from which the plain packet of that family before has its key. */
+static TP_INLINE enum tp_ask tp_burst_ask_plain(struct tp_host *host, const struct tp_packet *pkt,
+	bool v4, const struct tp_search *search, struct tp_burst *burst, uint32_t i,
+	const struct tp_lane **last, const struct tp_plain_words *in, enum tp_plain plain)
+{
+	struct tp_alike *alike = tp_alike_of(&burst->shared, v4);
+	struct tp_flow_key key = tp_plain_key(in, &alike->likes[plain], plain);
+	struct tp_lane *lane = &burst->lanes[i];
+
+	lane->data_len = (uint16_t)(pkt->end - pkt->data - TP_COMMON_HEADERS(v4) +
+				    (plain == TP_PLAIN_UP ? 0 : TP_CHANNELDATA_LEN));
+	lane->kind = (uint8_t)(plain + (v4 ? TP_LANE_UP : TP_LANE_UP_IPV6));
+	if (key.ident == (*last)->key.ident && key.remote[1] == (*last)->key.remote[1] &&
+		(v4 || key.remote[0] == (*last)->key.remote[0])) {
+		lane->as = (*last)->as;
+		return TP_ASK_AS;
+	}
+	*last = lane;
+	lane->as = (uint8_t)i;
+	lane->key = key;
+	tp_burst_look(host, search, burst, i);
+	return TP_ASK_OWN;
+}
+
+static TP_INLINE enum tp_ask tp_burst_ask_family(struct tp_host *host, const struct tp_packet *pkt,
+	bool v4, const struct tp_config *config, const struct tp_search *search,
+	struct tp_burst *burst, uint32_t i, const struct tp_lane **last)
+{
+	struct tp_plain_words in TP_UNSET;
+	enum tp_plain plain = tp_plain_begin(host, pkt, config, v4, &burst->shared, &in);
+
+	if (TP_LIKELY(plain == TP_PLAIN_UP))
+		return tp_burst_ask_plain(host, pkt, v4, search, burst, i, last, &in, TP_PLAIN_UP);
+	if (TP_LIKELY(plain == TP_PLAIN_DOWN))
+		return tp_burst_ask_plain(
+			host, pkt, v4, search, burst, i, last, &in, TP_PLAIN_DOWN);
+	return TP_ASK_NOT;
+}
+
+static TP_OUT_OF_LINE enum tp_ask tp_burst_ask_common(struct tp_host *host,
+	const struct tp_packet *pkt, const struct tp_config *config, const struct tp_search *search,
+	struct tp_burst *burst, uint32_t i)
 {
 	struct tp_lane *lane = &burst->lanes[i];
 	struct tp_asked *asked = &burst->asked[i];
 
+	lane->as = (uint8_t)i;
 	if (tp_begin_common(host, pkt, config, true, asked))
 		lane->kind = TP_LANE_IPV4;
 	else if (tp_begin_common(host, pkt, config, false, asked))
 		lane->kind = TP_LANE_IPV6;
 	else
 		lane->kind = TP_LANE_OTHER;
-	lane->as = (uint8_t)i;
 	if (lane->kind == TP_LANE_OTHER)
-		return;
+		return TP_ASK_NOT;
 	lane->key = asked->key;
 	tp_burst_look(host, search, burst, i);
+	return TP_ASK_OWN;
 }
 
-/* `last` is the lane from which the plain packet before has its key. */
-static TP_INLINE void tp_burst_ask_plain(struct tp_host *host, const struct tp_packet *pkt,
-	const struct tp_search *search, struct tp_burst *burst, uint32_t i,
-	const struct tp_lane **last, const struct tp_plain_words *in, enum tp_plain plain)
+/* Out of line, where plain IPv4 does not wait for its registers. */
+static TP_OUT_OF_LINE enum tp_ask tp_burst_ask_rest(struct tp_host *host,
+	const struct tp_packet *pkt, const struct tp_config *config, const struct tp_search *search,
+	struct tp_burst *burst, uint32_t i, const struct tp_lane **last)
 {
-	struct tp_flow_key key = tp_plain_key(in, &burst->shared.likes[plain], plain);
-	struct tp_lane *lane = &burst->lanes[i];
+	enum tp_ask ask;
 
-	lane->data_len = (uint16_t)(pkt->end - pkt->data - TP_COMMON_HEADERS(true) +
-				    (plain == TP_PLAIN_UP ? 0 : TP_CHANNELDATA_LEN));
-	lane->kind = (uint8_t)plain;
-	if (key.ident == (*last)->key.ident && key.remote[1] == (*last)->key.remote[1]) {
-		lane->as = (*last)->as;
-		return;
-	}
-	*last = lane;
-	lane->as = (uint8_t)i;
-	lane->key = key;
-	tp_burst_look(host, search, burst, i);
+	if (TP_UNLIKELY(!burst->shared.has_ipv6))
+		tp_shared_open_ipv6(&burst->shared);
+	ask = tp_burst_ask_family(host, pkt, false, config, search, burst, i, last);
+	return ask == TP_ASK_NOT ? tp_burst_ask_common(host, pkt, config, search, burst, i) : ask;
 }
 
-static TP_INLINE void tp_burst_ask(struct tp_host *host, const struct tp_packet *pkt,
+/* How many look for a flow. */
+static TP_INLINE uint32_t tp_burst_ask(struct tp_host *host, const struct tp_packet *pkts,
 	const struct tp_config *config, const struct tp_search *search, struct tp_burst *burst,
-	uint32_t i, const struct tp_lane **last)
+	uint32_t count)
 {
-	struct tp_plain_words in TP_UNSET;
-	enum tp_plain plain = tp_plain_begin(host, pkt, config, &burst->shared, &in);
+	const struct tp_lane nobody = {0}, *last = &nobody, *last_ipv6 = &nobody;
+	uint32_t own = 0;
 
-	if (TP_LIKELY(plain == TP_PLAIN_UP))
-		tp_burst_ask_plain(host, pkt, search, burst, i, last, &in, TP_PLAIN_UP);
-	else if (TP_LIKELY(plain == TP_PLAIN_DOWN))
-		tp_burst_ask_plain(host, pkt, search, burst, i, last, &in, TP_PLAIN_DOWN);
-	else
-		tp_burst_ask_common(host, pkt, config, search, burst, i);
+	for (uint32_t i = 0; i < count; i++) {
+		enum tp_ask ask =
+			tp_burst_ask_family(host, &pkts[i], true, config, search, burst, i, &last);
+
+		if (TP_UNLIKELY(ask == TP_ASK_NOT))
+			ask = tp_burst_ask_rest(
+				host, &pkts[i], config, search, burst, i, &last_ipv6);
+		if (ask == TP_ASK_OWN)
+			burst->own[own++] = (uint8_t)i;
+	}
+	return own;
 }
 
 /* tp_is_flow() without branches: of many flows nobody can guess which are at home. */
@@ -157,11 +207,11 @@ static TP_INLINE bool tp_lane_is_home(const struct tp_lane *lane)
 }
 
 /* How many are not at home. */
-static TP_INLINE uint32_t tp_burst_sort(struct tp_burst *burst)
+static TP_INLINE uint32_t tp_burst_sort(struct tp_burst *burst, uint32_t own)
 {
 	uint32_t away = 0;
 
-	for (uint32_t k = 0; k < burst->own_count; k++) {
+	for (uint32_t k = 0; k < own; k++) {
 		uint8_t i = burst->own[k];
 
 		burst->away[away] = i;
@@ -223,29 +273,45 @@ static TP_OUT_OF_LINE enum tp_verdict tp_burst_end_odd(
 	if (!found.flow)
 		return tp_relay_any(host, pkt, &asked, found);
 	found.slot = tp_host_slot(host, found.flow);
-	if (lane->kind == TP_LANE_IPV6 ? tp_end_common(host, pkt, false, &asked, found)
-				       : tp_end_common(host, pkt, true, &asked, found))
+	if (tp_lane_is_v4(lane) ? tp_end_common(host, pkt, true, &asked, found)
+				: tp_end_common(host, pkt, false, &asked, found))
 		return TP_RELAYED;
 	return tp_relay_any(host, pkt, &asked, found);
 }
 
-/* burst->flow is the packet's, and granted. */
+/* burst->flow is the plain packet's, and granted. */
 static TP_INLINE bool tp_burst_grant(
-	struct tp_host *host, struct tp_burst *burst, const struct tp_lane *lane)
+	struct tp_host *host, bool v4, struct tp_burst *burst, const struct tp_lane *lane)
 {
 	struct tp_flow *flow;
 
 	if (TP_LIKELY(lane->as == burst->granted))
 		return true;
 	burst->granted = TP_NO_LANE;
-	if (TP_UNLIKELY(!tp_lane_is_plain(lane)))
-		return false;
 	flow = burst->lanes[lane->as].flow;
-	if (TP_UNLIKELY(!flow || !tp_plain_is_granted(host, flow, &burst->shared.exit)))
+	if (TP_UNLIKELY(!flow || !tp_plain_is_granted(host, flow, v4, &burst->shared)))
 		return false;
 	burst->flow = flow;
 	burst->granted = lane->as;
 	return true;
+}
+
+static TP_INLINE bool tp_burst_end_family(struct tp_host *host, struct tp_packet *pkt, bool v4,
+	struct tp_burst *burst, const struct tp_lane *lane)
+{
+	uint16_t data_len = lane->data_len;
+
+	if (TP_UNLIKELY(!tp_burst_grant(host, v4, burst, lane)))
+		return false;
+	if (TP_LIKELY(lane->kind == (v4 ? TP_LANE_UP : TP_LANE_UP_IPV6)))
+		return tp_plain_end(host, pkt, v4, true, data_len, &burst->shared, burst->flow);
+	return tp_plain_end(host, pkt, v4, false, data_len, &burst->shared, burst->flow);
+}
+
+static TP_OUT_OF_LINE bool tp_burst_end_ipv6(struct tp_host *host, struct tp_packet *pkt,
+	struct tp_burst *burst, const struct tp_lane *lane)
+{
+	return tp_burst_end_family(host, pkt, false, burst, lane);
 }
 
 /* True: relayed by plain.h. */
@@ -253,13 +319,10 @@ static TP_INLINE bool tp_burst_end_plain(
 	struct tp_host *host, struct tp_packet *pkt, struct tp_burst *burst, uint32_t i)
 {
 	const struct tp_lane *lane = &burst->lanes[i];
-	uint16_t data_len = lane->data_len;
 
-	if (TP_UNLIKELY(!tp_burst_grant(host, burst, lane)))
-		return false;
-	if (TP_LIKELY(lane->kind == TP_LANE_UP))
-		return tp_plain_end(host, pkt, true, data_len, &burst->shared, burst->flow);
-	return tp_plain_end(host, pkt, false, data_len, &burst->shared, burst->flow);
+	if (TP_LIKELY(lane->kind <= TP_LANE_DOWN))
+		return tp_burst_end_family(host, pkt, true, burst, lane);
+	return lane->kind <= TP_LANE_DOWN_IPV6 && tp_burst_end_ipv6(host, pkt, burst, lane);
 }
 
 static TP_OUT_OF_LINE void tp_burst_off(
@@ -278,7 +341,6 @@ static TP_INLINE bool tp_relay_burst(
 {
 	const struct tp_config *config = tp_host_config(host);
 	struct tp_burst burst TP_UNSET;
-	const struct tp_lane nobody = {0}, *last = &nobody;
 	struct tp_search search;
 	uint32_t away;
 
@@ -288,14 +350,11 @@ static TP_INLINE bool tp_relay_burst(
 	}
 	search = (struct tp_search){.salt = {config->salt[0], config->salt[1], config->salt[2]},
 		.buckets = tp_host_buckets(host, config)};
-	burst.own_count = 0;
 	burst.odd_count = 0;
 	burst.granted = TP_NO_LANE;
 	tp_shared_open(&burst.shared);
 	__builtin_memset(verdicts, TP_RELAYED, count * sizeof(*verdicts));
-	for (uint32_t i = 0; i < count; i++)
-		tp_burst_ask(host, &pkts[i], config, &search, &burst, i, &last);
-	away = tp_burst_sort(&burst);
+	away = tp_burst_sort(&burst, tp_burst_ask(host, pkts, config, &search, &burst, count));
 	if (away)
 		tp_burst_away(host, config, &search, &burst, away);
 	for (uint32_t i = 0; i < count; i++) {
