@@ -6,6 +6,8 @@ the aim is one), computed for every round and shown as median and spread, beside
 import dataclasses
 import statistics
 
+from . import distance
+
 NAMES = {
     "xdp": "turnpike xdp", "afxdp": "turnpike afxdp", "dpdk": "turnpike dpdk",
     "socket": "turnpike socket", "coturn": "coturn", "forward": "kernel forwarding",
@@ -83,18 +85,36 @@ class Samples:
             return [None if value is None else part(value) for value in values]
         return [None if value is None else value.get(part) for value in values]
 
+    def distances(self):
+        return distance.known(counted for subjects in self.samples.get("polling", {}).values()
+                              for counts in subjects.values() for counted in counts)
+
+    def rates(self, *whats):
+        """A list of rates over memif for each (point, subject), of rounds that can be compared."""
+        counts = {what: self.of("polling", *what) for what in whats}
+        return list(distance.like_with_like(counts, distance.usual(self.distances())).values())
+
     def median(self, *what):
-        values = [value for value in self.of(*what) if value is not None]
-        return statistics.median(values) if values else None
+        return middle(self.of(*what))
 
     def points(self, experiment, subject):
         found = self.samples.get(experiment, {})
         return [point for point in found if any(v is not None for v in found[point].get(subject, []))]
 
 
+def middle(values):
+    values = [value for value in values if value is not None]
+    return statistics.median(values) if values else None
+
+
+def each(function, *lists):
+    """Round by round; None of those that do not have all of them."""
+    return [None if None in values else function(*values) for values in zip(*lists)]
+
+
 def combine(function, *lists):
-    """Round by round, of rounds that have all of them."""
-    return [function(*values) for values in zip(*lists) if None not in values]
+    """Of rounds that have all of them."""
+    return [value for value in each(function, *lists) if value is not None]
 
 
 def count(flows):
@@ -108,12 +128,12 @@ def ratio(above, below):
 
 def share(s, key, point=1):
     """What the server pays, flat out."""
-    return combine(lambda own, end: own - end, s.of("flat", point, key), s.of("flat", point, "end"))
+    return each(lambda own, end: own - end, s.of("flat", point, key), s.of("flat", point, "end"))
 
 
-def core_ns(s, point):
-    """A polling core is the worker's alone: what it costs is the time between two packets."""
-    return combine(lambda mpps: 1e3 / mpps, s.of("polling", point, "dpdk"))
+def core_ns(s, *points):
+    """A polling core is the worker's alone: what it costs is the time between two packets. A list for each point."""
+    return [each(lambda mpps: 1e3 / mpps, rates) for rates in s.rates(*((point, "dpdk") for point in points))]
 
 
 def bounce_rows(s):
@@ -129,7 +149,7 @@ def forwarding_rows(s):
     afxdp = combine(lambda mpps: 1e3 / mpps, s.of("afxdp", 100, "afxdp"))
     yield Row(group, "xdp, flat out", name, ratio(share(s, "xdp"), flat), at_most(1 / 5, "1/5"))
     yield Row(group, "xdp, paced (veth copies)", name, ratio(s.of("paced", 1, "xdp"), paced))
-    yield Row(group, "dpdk, its whole core", name, ratio(core_ns(s, "1/218"), flat),
+    yield Row(group, "dpdk, its whole core", name, ratio(*core_ns(s, "1/218"), flat),
               at_most(1 / 8, "1/8"))
     yield Row(group, "afxdp, its whole core (veth copies)", name, ratio(afxdp, flat))
     yield Row(group, "socket, paced", name, ratio(s.of("paced", 1, "socket"), paced))
@@ -142,7 +162,7 @@ def polling_rows(s):
         flows, size = point.split("/")
         order = " in random order" if flows == "1000000" else ""
         yield Row(group, f"dpdk, memif, {count(flows)}{order}, {int(size):,} bytes", name,
-                  ratio(s.of("polling", point, "dpdk"), s.of("polling", point, "testpmd")),
+                  ratio(*s.rates((point, "dpdk"), (point, "testpmd"))),
                   at_least(limit) if limit else None)
     yield Row(group, "afxdp, veth, 100 flows, 218 bytes", "testpmd net_af_xdp",
               ratio(s.of("afxdp", 100, "afxdp"), s.of("afxdp", 100, "testpmd")), at_least(.90))
@@ -158,7 +178,7 @@ def coturn_rows(s):
         yield Row(group, f"xdp, flat out, {count(flows)}", name,
                   ratio(s.of("paced", flows, "coturn"), share(s, "xdp", flows)), at_least(60))
     yield Row(group, "dpdk, its whole core, 1 flow", name,
-              ratio(s.of("paced", 1, "coturn"), core_ns(s, "1/218")), at_least(100))
+              ratio(s.of("paced", 1, "coturn"), *core_ns(s, "1/218")), at_least(100))
 
 
 def latency_rows(s):
@@ -196,7 +216,7 @@ def growth_rows(s):
     yield Row(group, "xdp, flat out", "itself with 1,000 flows",
               ratio(share(s, "xdp", 1_000_000), share(s, "xdp", 1000)), at_most(5))
     yield Row(group, "dpdk, memif, 64 bytes", "itself with 1,000 flows",
-              ratio(core_ns(s, "1000000/64"), core_ns(s, "1000/64")), at_most(3))
+              ratio(*core_ns(s, "1000000/64", "1000/64")), at_most(3))
     yield Row(group, "the core alone, MAC swap taken off", "itself with 1,000 flows",
               ratio(s.of("core", 1_000_000, "core"), s.of("core", 1000, "core")))
 
@@ -223,13 +243,14 @@ def groups(report):
 def repeatability(report):
     """By reference: how far its rounds lie apart, in percent of their median."""
     s, found = Samples(report), {}
-    for title, what in (("XDP bounce, flat out", ("flat", 1, "bounce")),
-                        ("kernel forwarding, flat out", ("flat", 1, "forward")),
-                        ("kernel forwarding, paced", ("paced", 1, "forward")),
-                        ("coturn, paced", ("paced", 1, "coturn")),
-                        ("coturn, CPU per allocation", ("grants", 1, "coturn")),
-                        ("testpmd over memif, 64 bytes", ("polling", "1/64", "testpmd"))):
-        values = [value for value in s.of(*what) if value is not None]
+    measured = {"XDP bounce, flat out": s.of("flat", 1, "bounce"),
+                "kernel forwarding, flat out": s.of("flat", 1, "forward"),
+                "kernel forwarding, paced": s.of("paced", 1, "forward"),
+                "coturn, paced": s.of("paced", 1, "coturn"),
+                "coturn, CPU per allocation": s.of("grants", 1, "coturn"),
+                "testpmd over memif, 64 bytes": s.rates(("1/64", "testpmd"))[0]}
+    for title, values in measured.items():
+        values = [value for value in values if value is not None]
         if len(values) > 1:
             found[title] = 100 * (max(values) - min(values)) / statistics.median(values)
     return found

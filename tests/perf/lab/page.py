@@ -47,8 +47,8 @@ def _flows_chart(s):
     forward = _less(s, "forward", 1)
     if forward is not None:
         series.append((NAMES["forward"], COLOURS["forward"], True, [(1, forward), (10**6, forward)]))
-    dpdk = [(int(p.split("/")[0]), 1e3 / s.median("polling", p, "dpdk"))
-            for p in s.points("polling", "dpdk") if p.endswith("/64")]
+    dpdk = [(int(p.split("/")[0]), 1e3 / mpps) for p in s.points("polling", "dpdk")
+            if p.endswith("/64") and (mpps := figures.middle(*s.rates((p, "dpdk"))))]
     series.append((NAMES["dpdk"], COLOURS["dpdk"], False, sorted(dpdk)))
     series.append((NAMES["core"], COLOURS["core"], False,
                    [(f, s.median("core", f, "core")) for f in _flows(s, "core", "core")]))
@@ -68,18 +68,18 @@ def _less(s, key, flows):
 
 def _throughput_chart(s):
     items = []
-    for point in s.samples.get("polling", {}):
+    for point, subjects in s.samples.get("polling", {}).items():
         flows, size = point.split("/")
         items.append((None, [], f"{figures.count(flows)}, {int(size):,} bytes", None))
-        items += _rate_bars(s, "polling", point, ("testpmd", "dpdk"))
-    for point in s.samples.get("afxdp", {}):
+        items += _rate_bars(subjects, s.rates(*((point, key) for key in subjects)))
+    for point, subjects in s.samples.get("afxdp", {}).items():
         items.append((None, [], "AF_XDP on veth, 218 bytes", None))
-        items += _rate_bars(s, "afxdp", point, ("testpmd", "afxdp"))
+        items += _rate_bars(subjects, subjects.values())
     return chart.bars("throughput", items, "million packets a second, one core")
 
 
-def _rate_bars(s, experiment, point, keys):
-    found = [(key, s.median(experiment, point, key)) for key in keys]
+def _rate_bars(keys, rates):
+    found = [(key, figures.middle(values)) for key, values in zip(keys, rates)]
     return [(NAMES[key], [(COLOURS[key], value)], figures.show(value), None)
             for key, value in found if value is not None]
 
@@ -178,7 +178,7 @@ def _absolute(s):
 def _absolute_rows(point, key, values):
     if values and isinstance(values[0], dict):
         for part in values[0]:
-            parts = [value[part] for value in values if part in value]
+            parts = [value[part] for value in values if value.get(part) is not None]
             yield from _absolute_rows(point, f"{key}: {part}", parts)
         return
     row = figures.Row("", point, key, values)
@@ -196,6 +196,10 @@ def noise_sentences(report):
     if repeated:
         yield ("The references' rounds lie this far apart: " +
                ", ".join(f"{name} {value:.0f} %" for name, value in repeated.items()) + ".")
+    seen = Samples(report).distances()
+    if seen:
+        yield (f"A cache line took {min(seen):.0f} to {max(seen):.0f} ns from core to core and back; over memif only "
+               "rounds at one such distance are compared.")
     if not machine.is_quiet(told):
         yield "The machine was not quiet: these figures are for trying the tool."
 

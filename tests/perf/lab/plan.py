@@ -4,8 +4,7 @@ compared was measured minutes apart at most; what takes minutes to set up, and w
 the first rounds only.
 
 A step's result is a number, or a number by name. They are kept as
-samples[experiment][point][subject] = [one result a round, or None]. What went over memif while the cores
-were far apart is left out at the end (cables.py).
+samples[experiment][point][subject] = [one result a round, or None].
 """
 
 import dataclasses
@@ -153,10 +152,12 @@ class Plan:
                 if flows == 1000 and key == "testpmd":
                     continue  # growth is told against turnpike itself
                 yield Step("polling", f"{flows}/{size}", key, self.time_of(flows, key, 4.5),
-                           lambda m=measure, f=flows, s=size: m(
-                               self.scratch, FLOWS[f], FRAMES[s], self.seconds - (not self.quick),
-                               random=f == MILLION),
+                           lambda m=measure, f=flows, s=size: self.rate(m, FLOWS[f], FRAMES[s], random=f == MILLION),
                            rounds=1 if flows in (1000, MILLION) else 1000, lent=True)
+
+    def rate(self, measure, shape, size, **options):
+        counted = measure(self.scratch, shape, size, self.seconds - (not self.quick), **options)
+        return {part: counted[part] for part in ("mpps", "distance_ns")}
 
 
 class Progress:
@@ -214,6 +215,4 @@ def perform(scratch, rounds, quick, only, look):
             with s0_lent():
                 for step in group:
                     progress.tell(number, step, _perform(step, samples, failures, look))
-    for point, subjects in samples.get("polling", {}).items():
-        samples["polling"][point] = cables.like_with_like(subjects)
     return samples, failures
