@@ -4,10 +4,14 @@
  * the whole machine spent; with --stamp also how long frames were under way; `pump hold` keeps a
  * reference program attached. Run by tests/perf/cost.
  */
+#include "awake.h"
 #include "bench.h"
 #include "bench.skel.h"
 #include "live.h"
 #include "percentiles.h"
+#include "spare.h"
+
+#include "base/clock.h"
 
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -17,31 +21,33 @@
 #include <linux/if_packet.h>
 #include <linux/udp.h>
 #include <net/if.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #define FRAME_MAX  1600
 #define BATCH      LIVE_BATCH
 #define RUN_MAX    (1u << 15)
-#define CPUS_MAX   64
 #define DRAWS_EACH 4 /* of a target, in the mean, before all begins anew */
 #define DRAWS_MIN  (1u << 20)
 #define STAMP_LEN  8 /* the time a frame was sent, behind what encodes its data */
 
+/* A slice is 20 ms long, a whole number of the ticks of any usual kernel. */
+#define BURST_NS   (TP_NS_PER_MS / 2)
+#define BURSTS     40u
+#define SLICES_MAX 2000u
+/* After two slices, more than 1/20 of the time: the core is for those who are not real-time. */
+#define OTHERS_US 3000
+
 #define FRAME_HEADERS (sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct udphdr))
 
 struct arguments {
-	const char *interface, *targets;
+	const char *interface, *targets, *against;
 	struct in_addr source, destination;
 	unsigned char mac[ETH_ALEN];
 	unsigned size; /* bytes of payload the peer is to see */
@@ -53,77 +59,23 @@ struct arguments {
 	unsigned sink_port;       /* also counted: what comes back to it */
 };
 
-static unsigned long long now_ns(void)
-{
-	struct timespec ts;
+/* What is sent. */
+struct supply {
+	struct bench_frame frame;
+	struct bench_target *targets;
+	unsigned count;
+};
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (unsigned long long)ts.tv_sec * 1000000000ull + (unsigned long long)ts.tv_nsec;
-}
+/* CPU time that was spent in slices in which frames are measured, and in which they are dropped. */
+struct slices {
+	unsigned long long measured[SLICES_MAX], dropped[SLICES_MAX];
+	unsigned count;
+};
 
 static void die(const char *what)
 {
 	fprintf(stderr, "pump: %s: %s\n", what, strerror(errno));
 	exit(1);
-}
-
-/*
- * CPU time without trusting tick sampling: an idle-class thread per CPU looks at the clock all the
- * time and adds up what is short between two looks. The rest everybody else took, interrupts
- * included; how fast the thread itself goes, which another guest on the same core changes, does
- * not matter.
- */
-struct spinner {
-	_Alignas(64) atomic_ullong left; /* ns */
-	int cpu;
-	pthread_t thread;
-};
-
-/* Two looks at the clock take a few tens of nanoseconds, the shortest interrupt several hundred. */
-#define SHORT_NS 200
-
-static struct spinner spinners[CPUS_MAX];
-static atomic_bool spinning = true;
-
-static void *spin(void *arg)
-{
-	struct spinner *s = arg;
-	struct sched_param none = {0};
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(s->cpu, &set);
-	pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
-	pthread_setschedparam(pthread_self(), SCHED_IDLE, &none);
-	for (unsigned long long last = now_ns(), now; atomic_load(&spinning); last = now) {
-		now = now_ns();
-		if (now - last < SHORT_NS)
-			atomic_fetch_add_explicit(&s->left, now - last, memory_order_relaxed);
-	}
-	return NULL;
-}
-
-static int start_spinners(void)
-{
-	int cpus = (int)sysconf(_SC_NPROCESSORS_ONLN);
-
-	if (cpus > CPUS_MAX)
-		cpus = CPUS_MAX;
-	for (int i = 0; i < cpus; i++) {
-		spinners[i].cpu = i;
-		if (pthread_create(&spinners[i].thread, NULL, spin, &spinners[i]) != 0)
-			die("thread");
-	}
-	return cpus;
-}
-
-static unsigned long long left_of_all(int cpus)
-{
-	unsigned long long sum = 0;
-
-	for (int i = 0; i < cpus; i++)
-		sum += atomic_load(&spinners[i].left);
-	return sum;
 }
 
 static unsigned sum16(const void *bytes, size_t len)
@@ -275,23 +227,22 @@ static void own_mac(const char *interface, unsigned char mac[ETH_ALEN])
 	close(fd);
 }
 
-static struct bench_bpf *load(const struct arguments *a, const struct bench_frame *frame,
-	const struct bench_target *targets, unsigned count)
+static struct bench_bpf *load(const struct arguments *a, const struct supply *from)
 {
 	struct bench_bpf *skel = bench_bpf__open();
 
-	if (!skel || count == 0)
+	if (!skel || from->count == 0)
 		die("no program or no targets");
-	memcpy((void *)&skel->rodata->frame, frame, sizeof(*frame));
-	skel->rodata->targets_count = count;
+	memcpy((void *)&skel->rodata->frame, &from->frame, sizeof(from->frame));
+	skel->rodata->targets_count = from->count;
 	if (a->stamp)
 		skel->rodata->stamp_offset = (uint32_t)(FRAME_HEADERS + (a->bounced ? 4 : 0));
-	bpf_map__set_max_entries(skel->maps.targets, count);
+	bpf_map__set_max_entries(skel->maps.targets, from->count);
 	if (bench_bpf__load(skel) < 0)
 		die("load");
-	for (unsigned i = 0; i < count; i++)
-		if (bpf_map__update_elem(skel->maps.targets, &i, sizeof(i), &targets[i],
-			    sizeof(targets[i]), BPF_ANY) < 0)
+	for (unsigned i = 0; i < from->count; i++)
+		if (bpf_map__update_elem(skel->maps.targets, &i, sizeof(i), &from->targets[i],
+			    sizeof(from->targets[i]), BPF_ANY) < 0)
 			die("targets");
 	return skel;
 }
@@ -369,11 +320,10 @@ static size_t build_frame(const struct bench_frame *f, const struct bench_target
 }
 
 /* What a payload of zeros was summed up to has to learn of the time. */
-static void stamp(unsigned char *frame, const struct arguments *a)
+static void stamp(unsigned char *frame, const struct arguments *a, unsigned long long now)
 {
 	unsigned char *at = frame + FRAME_HEADERS + (a->plain ? 0 : 4);
 	struct udphdr *udp = (void *)(frame + FRAME_HEADERS - sizeof(*udp));
-	unsigned long long now = now_ns();
 	unsigned short check;
 
 	memcpy(at, &now, STAMP_LEN);
@@ -393,65 +343,102 @@ static int packet_socket(const char *interface)
 	return fd;
 }
 
-/*
- * Paced: a packet socket, a thousand bursts a second. Live frames of a program that is attached
- * nowhere cannot be paced: each run of them waits for a grace period of the kernel.
- */
-static void run_paced(const struct arguments *a, const struct bench_frame *frame,
-	const struct bench_target *targets, unsigned targets_count)
+static void wait_until(unsigned long long then_ns)
+{
+	while (spare_look() < then_ns)
+		;
+}
+
+static unsigned frames_a_burst(const struct arguments *a)
+{
+	return (unsigned)(a->rate * BURST_NS / TP_NS_PER_S);
+}
+
+static unsigned long long slices_of(const struct arguments *a)
+{
+	return a->count / (BURSTS * frames_a_burst(a));
+}
+
+static void send_burst(
+	const struct arguments *a, const struct supply *from, int fd, unsigned long long first)
 {
 	static unsigned char bytes[BATCH][FRAME_MAX];
 	struct mmsghdr messages[BATCH] = {0};
 	struct iovec iov[BATCH];
-	unsigned long long sent = 0, start = now_ns();
-	int fd = packet_socket(a->interface);
+	unsigned count = frames_a_burst(a);
 
-	while (sent < a->count) {
-		unsigned long long due = (now_ns() - start) * a->rate / 1000000000ull;
-		unsigned n = 0;
+	for (unsigned i = 0; i < count; i++) {
+		const struct bench_target *t = &from->targets[(first + i) % from->count];
 
-		for (; n < BATCH && sent + n < due && sent + n < a->count; n++) {
-			const struct bench_target *t = &targets[(sent + n) % targets_count];
+		iov[i] = (struct iovec){bytes[i], build_frame(&from->frame, t, a, bytes[i])};
+		messages[i].msg_hdr.msg_iov = &iov[i];
+		messages[i].msg_hdr.msg_iovlen = 1;
+	}
+	if (sendmmsg(fd, messages, count, 0) != (int)count)
+		die("send");
+}
 
-			iov[n] = (struct iovec){bytes[n], build_frame(frame, t, a, bytes[n])};
-			messages[n].msg_hdr.msg_iov = &iov[n];
-			messages[n].msg_hdr.msg_iovlen = 1;
-		}
-		if (n == 0)
-			usleep(500);
-		else if (sendmmsg(fd, messages, n, 0) != (int)n)
-			die("send");
-		sent += n;
+/* Returns the CPU time that was spent meanwhile. */
+static unsigned long long run_slice(
+	const struct arguments *a, const struct supply *from, int fd, unsigned number)
+{
+	unsigned long long first = (unsigned long long)number * BURSTS * frames_a_burst(a);
+	unsigned long long before = spare_spent(), start = spare_look();
+
+	for (unsigned i = 0; i < BURSTS; i++) {
+		wait_until(start + i * BURST_NS);
+		send_burst(a, from, fd, first + (unsigned long long)i * frames_a_burst(a));
+	}
+	wait_until(start + BURSTS * BURST_NS);
+	return spare_spent() - before;
+}
+
+/*
+ * Paced: in turns slices of time in which frames go where they are measured, and slices in which
+ * the same ones go where they are dropped. A packet socket, as live frames of a program that is
+ * attached nowhere cannot be paced: each run of them waits for a grace period of the kernel.
+ */
+static void run_paced(const struct arguments *a, const struct supply *from, struct slices *out)
+{
+	int fd = packet_socket(a->interface), against = packet_socket(a->against);
+
+	for (out->count = 0; out->count < slices_of(a); out->count++) {
+		out->measured[out->count] = run_slice(a, from, fd, out->count);
+		out->dropped[out->count] = run_slice(a, from, against, out->count);
+		usleep(OTHERS_US);
 	}
 	close(fd);
+	close(against);
 }
 
-static void sleep_until(unsigned long long then_ns)
-{
-	struct timespec then = {(time_t)(then_ns / 1000000000u), (long)(then_ns % 1000000000u)};
-
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &then, NULL) == EINTR)
-		;
-}
-
-/* One frame at a time, evenly: no frame waits for another of its burst. */
-static void run_stamped(const struct arguments *a, const struct bench_frame *frame,
-	const struct bench_target *targets, unsigned targets_count)
+/* One frame at a time: none waits for another, and what is late is not made up for by a burst. */
+static void run_stamped(const struct arguments *a, const struct supply *from)
 {
 	static unsigned char bytes[FRAME_MAX];
-	unsigned long long start = now_ns();
+	unsigned long long due = tp_clock_now_ns(), now;
 	int fd = packet_socket(a->interface);
 
-	prctl(PR_SET_TIMERSLACK, 1);
 	for (unsigned long long sent = 0; sent < a->count; sent++) {
-		size_t len = build_frame(frame, &targets[sent % targets_count], a, bytes);
+		size_t len =
+			build_frame(&from->frame, &from->targets[sent % from->count], a, bytes);
 
-		sleep_until(start + sent * 1000000000ull / a->rate);
-		stamp(bytes, a);
+		do
+			now = tp_clock_now_ns();
+		while (now < due);
+		stamp(bytes, a, now);
 		if (send(fd, bytes, len, 0) != (ssize_t)len)
 			die("send");
+		due = now + TP_NS_PER_S / a->rate;
 	}
 	close(fd);
+}
+
+static void print_slices(const char *name, const unsigned long long *spent, unsigned count)
+{
+	printf(", \"%s\": [", name);
+	for (unsigned i = 0; i < count; i++)
+		printf("%s%llu", i ? ", " : "", spent[i]);
+	printf("]");
 }
 
 static void print_latencies(const struct bench_bpf *skel)
@@ -464,50 +451,68 @@ static void print_latencies(const struct bench_bpf *skel)
 	percentiles_print(stdout, counts);
 }
 
+static void stay_on(int core)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET((size_t)core, &set);
+	if (sched_setaffinity(0, sizeof(set), &set) < 0)
+		die("core");
+}
+
+/* Sends all, and prints what it has to say except whether they came back. */
+static void run(struct bench_bpf *skel, const struct arguments *a, const struct supply *from)
+{
+	static struct slices slices;
+	unsigned long long start = tp_clock_now_ns();
+	unsigned fastest;
+
+	if (a->stamp) {
+		awake_begin(a->cpu);
+		run_stamped(a, from);
+		awake_end();
+	} else if (a->rate) {
+		spare_begin();
+		run_paced(a, from, &slices);
+		spare_end();
+		print_slices("measured_ns", slices.measured, slices.count);
+		print_slices("dropped_ns", slices.dropped, slices.count);
+		printf(", \"slice\": %u", BURSTS * frames_a_burst(a));
+	} else {
+		fastest = run_flat_out(skel, a);
+		printf(", \"elapsed_ns\": %llu, \"fastest_ns\": %u", tp_clock_now_ns() - start,
+			fastest);
+	}
+}
+
 static int generate(const struct arguments *a)
 {
-	struct bench_frame frame;
-	struct bench_target *targets;
+	struct supply from;
 	struct bench_bpf *skel;
 	struct bpf_link *link;
 	unsigned char mac[ETH_ALEN];
-	unsigned targets_count, fastest = 0;
-	unsigned long long left, start, elapsed, received;
-	int cpus = a->rate ? start_spinners() : 0;
-	cpu_set_t set;
+	unsigned long long before;
 
 	own_mac(a->interface, mac);
-	frame = make_frame(a, mac);
-	targets = read_targets(a, &frame, &targets_count);
-	skel = load(a, &frame, targets, targets_count);
+	from.frame = make_frame(a, mac);
+	from.targets = read_targets(a, &from.frame, &from.count);
+	skel = load(a, &from);
 	link = bpf_program__attach_xdp(skel->progs.sink, (int)if_nametoindex(a->interface));
 	if (!link)
 		die("sink");
-	CPU_ZERO(&set);
-	CPU_SET(a->cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
+	stay_on(a->cpu);
 	run_batch(skel, a, BATCH);
 	usleep(20000);
-	received = read_counter(skel->maps.counters, BENCH_RECEIVED);
-	left = left_of_all(cpus);
-	start = now_ns();
-	if (a->stamp)
-		run_stamped(a, &frame, targets, targets_count);
-	else if (a->rate)
-		run_paced(a, &frame, targets, targets_count);
-	else
-		fastest = run_flat_out(skel, a);
-	elapsed = now_ns() - start;
-	left = left_of_all(cpus) - left;
+	before = read_counter(skel->maps.counters, BENCH_RECEIVED);
+	printf("{\"sent\": %llu", a->count);
+	run(skel, a, &from);
 	usleep(100000);
-	received = read_counter(skel->maps.counters, BENCH_RECEIVED) - received;
-	printf("{\"sent\": %llu, \"received\": %llu, \"elapsed_ns\": %llu, \"busy_ns\": %lld, \"fastest_ns\": %u",
-		a->count, received, elapsed, (long long)(elapsed * (unsigned)cpus - left), fastest);
+	printf(", \"received\": %llu", read_counter(skel->maps.counters, BENCH_RECEIVED) - before);
 	if (a->stamp)
 		print_latencies(skel);
 	printf("}\n");
-	atomic_store(&spinning, false);
-	free(targets);
+	free(from.targets);
 	bpf_link__destroy(link);
 	bench_bpf__destroy(skel);
 	return 0;
@@ -518,7 +523,7 @@ static void stop_waiting(int signal)
 }
 
 /* Attaches until SIGTERM: bounce, or sink where only the generator is to be weighed. */
-static int hold(const char *interface, const char *program)
+static int hold(const char *interface, const char *program, unsigned burn_ns)
 {
 	struct bench_bpf *skel = bench_bpf__open();
 	struct bench_frame frame = {.sink_port = htons(BENCH_LISTENER_PORT)};
@@ -528,6 +533,7 @@ static int hold(const char *interface, const char *program)
 	if (!skel)
 		die("open");
 	memcpy((void *)&skel->rodata->frame, &frame, sizeof(frame));
+	skel->rodata->burn_ns = burn_ns;
 	if (bench_bpf__load(skel) < 0)
 		die("load");
 	link = bpf_program__attach_xdp(
@@ -547,11 +553,11 @@ static int hold(const char *interface, const char *program)
 static int usage(void)
 {
 	fprintf(stderr,
-		"usage: pump hold INTERFACE bounce|sink\n"
+		"usage: pump hold INTERFACE bounce|sink [NS]\n"
 		"       pump generate --interface IF --mac MAC --source IP --destination IP\n"
-		"            --targets FILE --size BYTES --count N [--rate PPS] [--cpu N]\n"
+		"            --targets FILE --size BYTES --count N [--cpu N]\n"
 		"            [--plain] [--random] [--bounced] [--send PEER] [--sink-port N]\n"
-		"            [--stamp]\n");
+		"            [--rate PPS --against IF | --rate PPS --stamp]\n");
 	return 2;
 }
 
@@ -561,13 +567,26 @@ static bool parse_mac(const char *text, unsigned char mac[ETH_ALEN])
 		       &mac[4], &mac[5]) == ETH_ALEN;
 }
 
+static bool can_be_paced(const struct arguments *a)
+{
+	unsigned frames = frames_a_burst(a);
+
+	if (a->stamp)
+		return a->rate && !a->against && !a->send_peer.s_addr && a->size >= STAMP_LEN;
+	if (!a->rate)
+		return !a->against;
+	return a->against && frames >= 1 && frames <= BATCH && a->count % (BURSTS * frames) == 0 &&
+	       slices_of(a) <= SLICES_MAX;
+}
+
 static bool parse(int argc, char *argv[], struct arguments *a)
 {
 	static const struct option options[] = {{"interface", 1, 0, 'i'}, {"mac", 1, 0, 'm'},
 		{"source", 1, 0, 's'}, {"destination", 1, 0, 'd'}, {"targets", 1, 0, 't'},
 		{"size", 1, 0, 'z'}, {"count", 1, 0, 'n'}, {"rate", 1, 0, 'r'}, {"cpu", 1, 0, 'c'},
 		{"plain", 0, 0, 'p'}, {"random", 0, 0, 'o'}, {"bounced", 0, 0, 'b'},
-		{"send", 1, 0, 'e'}, {"sink-port", 1, 0, 'k'}, {"stamp", 0, 0, 'w'}, {0}};
+		{"send", 1, 0, 'e'}, {"sink-port", 1, 0, 'k'}, {"stamp", 0, 0, 'w'},
+		{"against", 1, 0, 'a'}, {0}};
 	bool ok = true;
 
 	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -617,21 +636,23 @@ static bool parse(int argc, char *argv[], struct arguments *a)
 		case 'w':
 			a->stamp = true;
 			break;
+		case 'a':
+			a->against = optarg;
+			break;
 		default:
 			ok = false;
 		}
 	}
-	if (a->stamp && (!a->rate || a->send_peer.s_addr || a->size < STAMP_LEN))
-		return false;
-	return ok && a->interface && a->targets && a->size >= 4 && a->size <= 1400 && a->count > 0;
+	return ok && can_be_paced(a) && a->interface && a->targets && a->size >= 4 &&
+	       a->size <= 1400 && a->count > 0;
 }
 
 int main(int argc, char *argv[])
 {
 	struct arguments a = {0};
 
-	if (argc == 4 && strcmp(argv[1], "hold") == 0)
-		return hold(argv[2], argv[3]);
+	if ((argc == 4 || argc == 5) && strcmp(argv[1], "hold") == 0)
+		return hold(argv[2], argv[3], argc == 5 ? (unsigned)strtoul(argv[4], NULL, 10) : 0);
 	if (argc < 2 || strcmp(argv[1], "generate") != 0 || !parse(argc - 1, argv + 1, &a))
 		return usage();
 	return generate(&a);

@@ -9,6 +9,8 @@ import html.parser
 import json
 import pathlib
 import re
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +22,8 @@ sys.dont_write_bytecode = True
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from lab import cables, chart, distance, figures, page, plan  # noqa: E402
+from lab import cables, chart, distance, figures, loops, page, plan  # noqa: E402
+from lab.network import BUILD  # noqa: E402
 
 SAMPLE = json.loads((HERE / "sample.json").read_text())
 
@@ -100,6 +103,104 @@ class Distance(unittest.TestCase):
                 unittest.mock.patch.object(cables, "_seen_ns", [130]), \
                 unittest.mock.patch.object(cables, "_waited_s", cables.PATIENCE_S):
             self.assertEqual(cables.unmoved(lambda: {"mpps": 1}), {"mpps": 1, "distance_ns": None})
+
+
+def paced(*rounds):
+    return [{"ns": ns, "generator": own} for ns, own in rounds]
+
+
+class Paced(unittest.TestCase):
+    """What pump counted in slices of time is what a packet costs."""
+
+    def cost(self, measured, dropped, received=1000):
+        return loops.cost_of({"measured_ns": measured, "dropped_ns": dropped, "slice": 100, "sent": 1000,
+                              "received": received})
+
+    def test_difference_of_neighbours(self):  # the generator's own share drifts, what is on top does not
+        own = [5000 + 700 * i for i in range(10)]
+        self.assertEqual(self.cost([value + 20_000 for value in own], own), {"ns": 200, "generator": 81.5})
+
+    def test_what_comes_now_and_then_is_left_out(self):
+        measured, dropped = [30_000] * 12, [10_000] * 12
+        measured[3], dropped[7] = 10_000_000, 4_000_000
+        self.assertEqual(self.cost(measured, dropped), {"ns": 200, "generator": 100})
+
+    def test_of_what_was_relayed(self):
+        self.assertEqual(self.cost([30_000] * 4, [10_000] * 4, received=500), {"ns": 400, "generator": 100})
+
+    def test_a_slow_core_is_told_by_the_generator(self):  # 6000 and 4000; 3000 at half the speed, and 1600
+        report = sample()
+        one = report["samples"]["paced"]["1"]
+        one["coturn"] = paced((12_000, 2400), (4000, 1200))
+        one["socket"] = paced((3000, 1200), (3200, 2400))
+        self.assertEqual(cells(report, "Packets per CPU", "socket, paced, 1 flow", "coturn")[:2],
+                         ["2.25", "2.00 to 2.50"])
+
+    def test_the_speed_of_one_rate_is_not_that_of_another(self):
+        report = sample()
+        report["samples"]["paced"] = {"1": {"coturn": paced((9000, 1800)), "xdp": paced((300, 900))}}
+        self.assertEqual(cells(report, "Packets per CPU", "xdp, paced, 1 flow", "coturn")[0], "30.0")
+
+    def test_a_known_cost(self):  # (3310 - 250) / 3000, (8300 - 4300) / 20000; whatever the core's speed
+        report = sample()
+        report["samples"]["paced"]["1"] |= {"bounce": paced((250, 1200)), "bounce+": paced((3310, 2400)),
+                                            "bare": paced((4300, 1200)), "bare+": paced((8300, 1200))}
+        group = "A known cost"
+        self.assertEqual(cells(report, group, "3,000 ns a packet in XDP", "3,000 ns"),
+                         ["1.02", "one round", "0.9 to 1.1", "yes"])
+        self.assertEqual(cells(report, group, "20,000 ns a packet in a process", "20,000 ns"),
+                         ["0.20", "one round", "0.9 to 1.1", "no"])
+
+    def test_the_least_over_sockets(self):  # 13274.1 / 4424.7
+        report = sample()
+        report["samples"]["paced"]["1"]["bare"] = paced((4424.7, 1200))
+        self.assertEqual(cells(report, "Packets per CPU", "the least over sockets, paced, 1 flow", "coturn"),
+                         ["3.00", "one round", "", ""])
+
+
+class Bare(unittest.TestCase):
+    """A relay that only relays does relay, by addresses of its own on the loopback interface."""
+
+    SERVER, PEER, CLIENT = ("127.77.0.1", 3478), ("127.77.0.2", 10000), "127.77.0.3"
+
+    def setUp(self):
+        self.process = subprocess.Popen([BUILD / "tests/perf/bare", "--flows", "2", "%s:%d" % self.SERVER,
+                                         "%s:%d" % self.PEER], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(self.stop)
+        self.assertEqual(self.process.stdout.readline(), "ready\n")
+        self.peer = self.open(*self.PEER)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.communicate(timeout=10)
+
+    def open(self, *address):
+        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(opened.close)
+        opened.bind(address)
+        opened.settimeout(5)
+        return opened
+
+    def relayed(self, count):
+        return [self.peer.recvfrom(2048) for _ in range(count)]
+
+    def test_each_flow_by_its_own_socket(self):
+        for port in (20000, 20002, 20001):  # the one in the middle is nobody's
+            client = self.open(self.CLIENT, port)
+            client.sendto(b"\x40\x00\x00\x00", self.SERVER)  # no data
+            client.sendto(b"\x40\x00\x00\x05%d" % port, self.SERVER)
+        (first, one), (second, other) = self.relayed(2)
+        self.assertEqual((first, second), (b"20000", b"20001"))
+        self.assertNotEqual(one, other)
+
+    def test_what_leaves_together_arrives_one_by_one(self):
+        client = self.open(self.CLIENT, 20000)
+        self.process.send_signal(signal.SIGSTOP)
+        for words in (b"first", b"other", b"third", b"longer than they are", b"last"):
+            client.sendto(b"\x40\x00\x00\x00" + words, self.SERVER)
+        self.process.send_signal(signal.SIGCONT)
+        self.assertEqual([data for data, _ in self.relayed(5)],
+                         [b"first", b"other", b"third", b"longer than they are", b"last"])
 
 
 class Table(unittest.TestCase):

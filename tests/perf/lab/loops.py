@@ -8,10 +8,14 @@ happens to it afterwards. Three methods for packets:
             the kernel; a measurement is its fastest run, since everything else on a shared machine
             only adds. What a relay adds is the difference to a bare XDP bounce; what the server pays
             in all is the difference to an XDP program that drops at s0.
-  paced     a fixed rate; an idle-class spinner on every core looks at the clock, and what is missing
-            between two looks others have had. CPU nanoseconds a packet = what was missing, minus the
-            same run with a rule that drops at s0's ingress. Softirq time is in it, whoever it was
-            charged to.
+  paced     a fixed rate, a burst every half a millisecond. The generator looks at the clock until it is due,
+            and what is missing between two looks others have had (spare.h): softirqs and the server, which
+            have the same core. In turns 20 ms of frames that are relayed, and 20 ms of the same frames into
+            the other cable, where they are dropped: CPU nanoseconds a packet are the difference, by the
+            middle half of these pairs. On one core since waking somebody on another one is the hypervisor's
+            work, 20 us on one of them, as is a timer's interrupt, 50; with real-time priorities since
+            whatever else runs there would be taken for the relay. What the generator's own work takes
+            meanwhile tells how fast the core is (figures.py). Known costs are measured beside the others.
   stamped   a fixed rate, one frame at a time with the time in it; the XDP program at c0 that counts
             what comes back looks at the clock. Nobody has to be woken at that end. Servers that are
             processes have core 1, the generator core 0; no core halts meanwhile.
@@ -27,6 +31,7 @@ Each function measures one subject once; whoever calls it lets subjects take tur
 """
 
 import json
+import statistics
 import sys
 import time
 
@@ -35,6 +40,10 @@ from .network import BUILD, C, CLIENT, PEER, PEERS, S, SERVER, inside, like_card
 
 LOAD = BUILD / "tests/perf/turnload"
 SIZE = 172  # RTP: 20 ms of G.711
+SLICE_S = 0.02  # pump's
+BURNT = {"bounce": 3000, "bare": 20_000}  # ns, known costs
+PACED = {"bounce": 100_000, "bounce+": 100_000, "forward": 100_000, "xdp": 100_000, "bare": 20_000,
+         "bare+": 20_000, "socket": 20_000, "coturn": 20_000}  # packets a second
 WAYS = ("ChannelData to the peer", "Send to the peer", "peer to ChannelData", "peer to Data",
         "hairpin, channel to channel")
 
@@ -70,10 +79,13 @@ def pump(targets, count, destination=SERVER, source=CLIENT, **flags):
 
 
 class Subject:
-    """Something that sends packets back: how to start it, and how its frames look."""
+    """
+    Something that sends packets back: how to start it, and how its frames look. `grants`: its flows are those
+    that clients were granted.
+    """
 
-    def __init__(self, name, start, plain=False, bounced=False, ends=False):
-        self.name, self.start = name, start
+    def __init__(self, name, start, grants=True, plain=False, bounced=False, ends=False):
+        self.name, self.start, self.grants = name, start, grants
         self.plain, self.bounced, self.ends = plain, bounced, ends
 
     def flows(self, scratch, allocations, channels):
@@ -81,14 +93,15 @@ class Subject:
         if self.plain:
             path.write_text("20000 10000 0\n")
             return path
-        make = invent_flows if self.bounced or self.ends else make_flows
-        return make(path, allocations, channels)
+        return (make_flows if self.grants else invent_flows)(path, allocations, channels)
 
     def measure(self, scratch, shape, count, **flags):
         """`shape`: allocations, channels of each. Returns what pump counted."""
         process = self.start(shape[0] * shape[1])
         try:
             targets = self.flows(scratch, *shape)
+            if process and "against" in flags:
+                process.put_first()
             result = pump(targets, count, PEER if self.plain else SERVER, plain=self.plain,
                           bounced=self.bounced, **flags)
         finally:
@@ -105,10 +118,17 @@ def subjects(scratch, core=None):
     def engine(name, sockets="auto"):
         return lambda flows=1: servers.turnpike(scratch, name, servers.room_for(flows), core, sockets)
 
+    def held(program, burn_ns=0):
+        return lambda flows: servers.held(scratch, program, burn_ns)
+
+    def bare(burn_ns=0):
+        return lambda flows=1: servers.bare(scratch, core, flows, burn_ns)
+
     return {
-        "drop": Subject("drop at s0", lambda flows: servers.Drop(), ends=True),
-        "end": Subject("XDP drop at s0", lambda flows: servers.held(scratch, "sink"), ends=True),
-        "bounce": Subject("bounce", lambda flows: servers.held(scratch, "bounce"), bounced=True),
+        "end": Subject("XDP drop at s0", held("sink"), grants=False, ends=True),
+        "bounce": Subject("bounce", held("bounce"), grants=False, bounced=True),
+        "bounce+": Subject(f"the same and {BURNT['bounce']} ns", held("bounce", BURNT["bounce"]), grants=False,
+                           bounced=True),
         "forward": Subject("kernel forwarding", lambda flows: None, plain=True),
         "xdp": Subject("turnpike xdp", engine("xdp")),
         "socket": Subject("turnpike socket", engine("socket")),
@@ -116,9 +136,11 @@ def subjects(scratch, core=None):
         "afxdp": Subject("turnpike afxdp", lambda flows=1: servers.turnpike_afxdp(
             scratch, servers.room_for(flows))),
         "testpmd": Subject("testpmd net_af_xdp", lambda flows: servers.Testpmd(
-            scratch, "--vdev=net_af_xdp0,iface=s0,force_copy=1"), bounced=True),
+            scratch, "--vdev=net_af_xdp0,iface=s0,force_copy=1"), grants=False, bounced=True),
         "coturn": Subject("coturn", lambda flows=1: servers.coturn(scratch, core)),
         "canned": Subject("ready-made answers", lambda flows=1: servers.canned(scratch, core)),
+        "bare": Subject("a bare relay over sockets", bare(), grants=False),
+        "bare+": Subject(f"the same and {BURNT['bare']} ns", bare(BURNT["bare"]), grants=False),
     }
 
 
@@ -133,15 +155,26 @@ def flat_out_mpps(subject, scratch, shape, count):
     return result["received"] / result["elapsed_ns"] * 1e3
 
 
-def generator_busy_ns(table, scratch, shape, rate, seconds):
-    """CPU time of the whole machine in such a run when nothing is relayed."""
-    return table["drop"].measure(scratch, shape, rate * seconds, rate=rate)["busy_ns"]
+def paced_ns(subject, scratch, shape, rate, seconds):
+    """CPU nanoseconds per relayed packet, and of the generator for sending it; `rate` is packets a second."""
+    pairs = round(seconds / 2 / SLICE_S)
+    return cost_of(subject.measure(scratch, shape, round(pairs * rate * SLICE_S), rate=rate, against="c1"))
 
 
-def paced_ns(subject, scratch, shape, rate, seconds, own_busy_ns):
-    """CPU nanoseconds per relayed packet, the generator's own share taken off."""
-    result = subject.measure(scratch, shape, rate * seconds, rate=rate)
-    return (result["busy_ns"] - own_busy_ns) / max(result["received"], 1)
+def cost_of(result):
+    """
+    Of a packet, by what pump counted. What comes now and then, such as a tick or another guest of the host, falls
+    into some slices and not into others: the outer quarters are left out.
+    """
+    own = result["dropped_ns"]
+    relayed = result["slice"] * min(result["received"] / result["sent"], 1)
+    return {"ns": _usual([spent - dropped for spent, dropped in zip(result["measured_ns"], own)]) / relayed,
+            "generator": _usual(own) / result["slice"]}
+
+
+def _usual(values):
+    outer = len(values) // 4
+    return statistics.fmean(sorted(values)[outer:len(values) - outer])
 
 
 def latency(subject, scratch, rate, seconds):

@@ -2,8 +2,10 @@
 The place: two network namespaces, one cable, one arm.
 
     C  198.51.100.2 (client) .64-.95 (peers)  c0 ===== s0  198.51.100.1  S
+                                              c1 ===== s1  drops what arrives
 
-The client and the peer are addresses of namespace C, the server is namespace S. Under `dpdk` the
+The client and the peer are addresses of namespace C, the server is namespace S. The second cable shows what
+sending costs where nobody relays. Under `dpdk` the
 other side of the relay is a network of its own behind a memif cable.
 """
 
@@ -28,6 +30,10 @@ PAGES = pathlib.Path("/proc/sys/vm/nr_hugepages")
 ENDS = ((C, "c0"), (S, "s0"))
 MODERATION_NS = 50_000
 PAGES_WANTED = 1024
+FIRST = 2  # a real-time priority above that of spare.h
+DROP = """table netdev bench {
+    chain in { type filter hook ingress device s1 priority 0; meta l4proto udp drop; }
+}"""
 
 
 def run(*command, **options):
@@ -52,7 +58,9 @@ def make_network():
         run("ip", "netns", "add", namespace)
         run(*inside(namespace, "ip", "link", "set", "lo", "up"))
     run("ip", "link", "add", "c0", "netns", C, "type", "veth", "peer", "name", "s0", "netns", S)
-    for namespace, device, addresses in ((C, "c0", (CLIENT, *PEERS)), (S, "s0", (SERVER,))):
+    run("ip", "link", "add", "c1", "netns", C, "type", "veth", "peer", "name", "s1", "netns", S)
+    for namespace, device, addresses in ((C, "c0", (CLIENT, *PEERS)), (S, "s0", (SERVER,)), (C, "c1", ()),
+                                         (S, "s1", ())):
         for address in addresses:
             run(*inside(namespace, "ip", "addr", "add", f"{address}/24", "dev", device))
         run(*inside(namespace, "ip", "link", "set", device, "up"))
@@ -60,6 +68,7 @@ def make_network():
     run(*inside(S, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0",
                 "net.ipv4.conf.s0.send_redirects=0", "net.ipv4.conf.all.rp_filter=0",
                 "net.ipv4.ip_local_reserved_ports=49152-65535"))  # relays may share sockets
+    run(*inside(S, "nft", DROP))
     greet_neighbours()
 
 
@@ -162,6 +171,10 @@ class Process:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{self.process.args[2]}: {self.said()[-800:]}")
             time.sleep(0.05)
+
+    def put_first(self):
+        """On its core nobody comes before it but interrupts."""
+        run("chrt", "--all-tasks", "--fifo", "--pid", FIRST, self.pid)
 
     def cpu_ns(self):
         total = 0

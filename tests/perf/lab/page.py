@@ -9,7 +9,7 @@ from .plan import EXPERIMENTS
 COLOURS = {
     "xdp": "#0a7d8c", "afxdp": "#7a5fc0", "dpdk": "#2e8b3d", "socket": "#3b74c9",
     "coturn": "#d2691e", "forward": "#8a8a8a", "bounce": "#a98f5a", "testpmd": "#b0607e",
-    "core": "#c23b4b", "canned": "#8a8a8a",
+    "core": "#c23b4b", "canned": "#8a8a8a", "bare": "#6b8fc9",
 }
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1f23; --soft: #5d646d; --line: #d9dde2; --paper: #fff;
@@ -87,10 +87,10 @@ def _rate_bars(keys, rates):
 def _latency_chart(s):
     parts = ("50", "75", "90", "95", "99", "99.5", "99.9", "99.99")
     series = []
-    for key in ("coturn", "socket", "afxdp", "dpdk", "forward", "xdp", "bounce", "testpmd"):
+    for key in ("coturn", "socket", "bare", "afxdp", "dpdk", "forward", "xdp", "bounce", "testpmd"):
         points = [(100 / (100 - float(part)), s.median("latency", 20000, key, part)) for part in parts]
         series.append((NAMES[key] + (" (memif)" if key in ("dpdk", "testpmd") else ""), COLOURS[key],
-                       key in ("forward", "bounce", "testpmd"),
+                       key in ("bare", "forward", "bounce", "testpmd"),
                        [(x, y / 1e3) for x, y in points if y]))
     ticks = [(100 / (100 - float(part)), part) for part in ("50", "90", "99", "99.9", "99.99")]
     return chart.lines("latency", series, "percentile", "microseconds", ticks, log_y=True)
@@ -121,7 +121,7 @@ def _coturn_chart(rows):
     items = []
     for row in rows:
         if row.group == "Packets per CPU second against coturn" and row.values and row.median > 0:
-            colour = COLOURS[row.what.split(",")[0]]
+            colour = COLOURS[next(key for key in COLOURS if row.what.startswith(figures.WHO.get(key, key)))]
             items.append((row.what, [(colour, row.median)], f"{figures.show(row.median)} times",
                           row.aim.limit if row.aim else None))
     return chart.bars("against coturn", items, "times coturn's packets per CPU second; the mark is the aim",
@@ -146,8 +146,9 @@ CHARTS = (
      "What a server with these allocations takes more than the same server with next to no room and "
      "nobody there; tables are part of it."),
     ("Against coturn", lambda s, rows: _coturn_chart(rows),
-     "Paced: CPU of the whole machine less the generator's. Frames enter a veth device as socket buffers "
-     "then, which XDP has to copy and a network card's driver would not make; flat out there are none."),
+     "Paced: what a packet takes of the core that it and the server have, less the generator's share. Frames enter a "
+     "veth device as socket buffers then, which XDP has to copy and a network card's driver would not make; flat out "
+     "there are none. The least over sockets is a process that does nothing but relay, unasked and unchecked."),
 )
 
 

@@ -53,12 +53,12 @@ class Plan:
     def __init__(self, scratch, quick=False):
         self.scratch, self.quick = scratch, quick
         self.table = loops.subjects(scratch)
+        self.sharing = loops.subjects(scratch, core=0)  # the generator's core
         self.pinned = loops.subjects(scratch, core=1)
         self.count = 300_000 if quick else 2_000_000
         self.seconds = 1 if quick else 3
         self.allocations = 500 if quick else 5000
         self.idle = 1000 if quick else 10_000
-        self.own_busy = {}
 
     def steps(self, only=None):
         chosen = [name for name in EXPERIMENTS if not only or name in only]
@@ -91,22 +91,12 @@ class Plan:
 
     def paced(self):
         for flows in (1, 1000):
-            for own, rate, keys in (("drop, 100 kpps", 100_000, ("forward", "xdp")),
-                                    ("drop, 20 kpps", 20_000, ("socket", "coturn"))):
-                yield Step("paced", str(flows), own, self.seconds + 1,
-                           lambda f=flows, r=rate: self.own_share(f, r))
-                for key in keys:
-                    yield Step("paced", str(flows), key, self.seconds + 1.5,
-                               lambda f=flows, r=rate, k=key: self.paced_share(f, r, k))
-
-    def own_share(self, flows, rate):
-        busy = loops.generator_busy_ns(self.table, self.scratch, FLOWS[flows], rate, self.seconds)
-        self.own_busy[flows, rate] = busy
-        return busy / (rate * self.seconds)
-
-    def paced_share(self, flows, rate, key):
-        return loops.paced_ns(self.table[key], self.scratch, FLOWS[flows], rate, self.seconds,
-                              self.own_busy[flows, rate])
+            for key, rate in loops.PACED.items():
+                if flows > 1 and key in ("bounce", "bounce+", "bare+"):
+                    continue  # they do not look at the flow
+                yield Step("paced", str(flows), key, self.seconds + 1.5,
+                           lambda f=flows, k=key, r=rate: loops.paced_ns(
+                               self.sharing[k], self.scratch, FLOWS[f], r, self.seconds))
 
     def ways(self):
         yield Step("ways", "1", "xdp", 6, lambda: loops.ways_ns(self.scratch, self.count))
@@ -120,7 +110,7 @@ class Plan:
                 start, self.allocations), lent=key == "dpdk")
 
     def latency(self):
-        for key in ("forward", "bounce", "xdp", "afxdp", "socket", "coturn"):
+        for key in ("forward", "bounce", "xdp", "afxdp", "bare", "socket", "coturn"):
             yield Step("latency", str(LATENCY_RATE), key, self.seconds + 1,
                        lambda key=key: loops.latency(self.pinned[key], self.scratch, LATENCY_RATE,
                                                      self.seconds))

@@ -132,9 +132,15 @@ def canned(scratch, core=None):
     return Process(S, [BUILD / "tests/perf/canned", f"{SERVER}:3478"], "ready", scratch / "canned.log", core)
 
 
-def held(scratch, program):
+def bare(scratch, core=None, flows=1, burn_ns=0):
+    """Relays over sockets, and does nothing else."""
+    return Process(S, [BUILD / "tests/perf/bare", "--flows", flows, "--burn", burn_ns, f"{SERVER}:3478",
+                       f"{network.PEER}:10000"], "ready", scratch / "bare.log", core)
+
+
+def held(scratch, program, burn_ns=0):
     """An XDP program of the bench at s0: `bounce` or `sink`."""
-    return Process(S, [PUMP, "hold", "s0", program], "attached", scratch / f"{program}.log")
+    return Process(S, [PUMP, "hold", "s0", program, burn_ns], "attached", scratch / f"{program}.log")
 
 
 class Testpmd(Process):
@@ -145,17 +151,3 @@ class Testpmd(Process):
                              "--forward-mode=macswap", "--auto-start", "--total-num-mbufs=16384",
                              "--burst=32"], "Checking link statuses", scratch / "testpmd.log")
         network.time.sleep(1)
-
-
-class Drop:
-    """Ends every UDP packet at s0 before the stack sees it: what is left is the generator's cost."""
-
-    RULES = """table netdev bench {
-        chain in { type filter hook ingress device s0 priority 0; meta l4proto udp drop; }
-    }"""
-
-    def __init__(self):
-        run(*inside(S, "nft", self.RULES))
-
-    def stop(self):
-        run(*inside(S, "nft", "delete", "table", "netdev", "bench"))
