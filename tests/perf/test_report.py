@@ -339,6 +339,24 @@ class Page(unittest.TestCase):
         short, long = [float(r.get("width")) for r in svg.iter("rect")]
         self.assertAlmostEqual(long / short, 3, places=1)
 
+    def test_a_long_name_has_room(self):
+        svg = ET.fromstring(chart.bars("t", [("what relays nothing at all, paced, 1,000 flows", [("red", 2)], "2", None)],
+                                       "x"))
+        self.assertGreaterEqual(min(x for text in svg.iter("text") for x, _ in places(text)), 0)
+
+    def test_no_aim_is_drawn_through_a_number(self):
+        for aim in range(20, 61, 2):
+            svg = ET.fromstring(chart.bars("t", [("a", [("red", 19.5)], "19.5 times", aim)], "x", log=True))
+            mark, = (float(line.get("x1")) for line in svg.iter("line") if line.get("class") == "aim")
+            note, = (text for text in svg.iter("text") if text.get("class") == "value")
+            (begin, _), (end, _) = places(note)
+            self.assertFalse(begin <= mark <= end, aim)
+
+    def test_memory_that_others_gave_back_is_none(self):
+        report = sample()
+        report["samples"]["memory"] = {"10000": {"xdp": [{"process": 2048, "kernel": -24}]}}
+        self.assertIn(">2.00 + 0<", page.build(report))
+
     def test_labels_do_not_lie_on_each_other(self):
         placed = sorted(chart._spread([100, 101, 102, 340, 343, 344]))
         self.assertTrue(all(b - a >= 14.9 for a, b in zip(placed, placed[1:])), placed)
@@ -362,6 +380,9 @@ class Page(unittest.TestCase):
             self.assertIn("was not quiet", page.build(sample(noise={**quiet, what: value})))
 
 
+LETTER = 6  # at least as wide as one is
+
+
 def places(shape):
     if shape.tag == "polyline":
         return [tuple(map(float, point.split(","))) for point in shape.get("points").split()]
@@ -369,7 +390,9 @@ def places(shape):
         x, y, w, h = (float(shape.get(name)) for name in ("x", "y", "width", "height"))
         return [(x, y), (x + w, y + h)]
     if shape.tag == "text":
-        return [(float(shape.get("x")), float(shape.get("y")))]
+        begin, width, y = float(shape.get("x")), LETTER * len(shape.text), float(shape.get("y"))
+        begin -= {"start": 0, "middle": width / 2, "end": width}[shape.get("text-anchor")]
+        return [(begin, y), (begin + width, y)]
     return []
 
 

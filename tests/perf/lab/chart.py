@@ -6,6 +6,7 @@ import math
 WIDTH, HEIGHT = 720, 400
 LEFT, RIGHT, TOP, BOTTOM = 72, 196, 32, 56
 BAR, GAP = 20, 8
+LETTER = 7  # about as wide as one is
 
 
 def _text(x, y, words, kind="", anchor="start"):
@@ -31,7 +32,7 @@ def short(value):
 
 
 class Scale:
-    """From values to pixels; logarithmic ones begin and end at whole decades or halves of them."""
+    """From values to pixels; logarithmic ones begin and end at whole decades, or at 2 or 5 of one if they are few."""
 
     def __init__(self, values, low, high, log=False):
         values = list(values)
@@ -49,9 +50,9 @@ class Scale:
         first = max(i for i, step in enumerate(steps) if step <= smallest * 1.0001)
         last = min(i for i, step in enumerate(steps) if step >= largest * .9999)
         ticks = steps[first:max(last, first + 1) + 1]
-        if len(ticks) > 9:  # decades are enough, but the ends stay
-            ticks = [t for i, t in enumerate(ticks) if i in (0, len(ticks) - 1) or
-                     math.isclose(math.log10(t) % 1, 0, abs_tol=1e-6)]
+        if len(ticks) > 9:  # whole decades are enough
+            ticks = [10.0 ** e for e in range(math.floor(math.log10(smallest * 1.0001)),
+                                              math.ceil(math.log10(largest * .9999)) + 1)]
         return ticks
 
     @staticmethod
@@ -126,7 +127,7 @@ def bars(title, items, x_label, log=False):
     """
     if not any(item[1] for item in items):
         return ""
-    left, right = 236, WIDTH - 96
+    left, right = max(236, 16 + LETTER * max(len(name or note) for name, _, note, _ in items)), WIDTH - 96
     totals = [sum(v for _, v in parts) for _, parts, _, _ in items if parts]
     aims = [aim for _, _, _, aim in items if aim]
     x = Scale([*totals, *aims] + ([1] if log else []), left, right, log)
@@ -152,7 +153,8 @@ def bars(title, items, x_label, log=False):
             edge = end
         if aim:
             out.append(_line(x.at(aim), top - 3, x.at(aim), top + BAR + 3, "aim"))
-        clear = max(edge, x.at(aim)) if aim and x.at(aim) - edge < 60 and aim > total else edge
+        in_the_way = aim and aim > total and x.at(aim) - edge < 12 + LETTER * len(note)
+        clear = x.at(aim) if in_the_way else edge
         out.append(_text(clear + 6, top + 15, note, "value"))
     out += [_line(left, TOP - 8, left, bottom, "axis"),
             _text((left + right) / 2, height - 6, x_label, "label", "middle")]

@@ -11,6 +11,8 @@ COLOURS = {
     "coturn": "#d2691e", "forward": "#8a8a8a", "bounce": "#a98f5a", "testpmd": "#b0607e",
     "core": "#c23b4b", "canned": "#8a8a8a", "bare": "#6b8fc9",
 }
+SUBJECTS = {**NAMES, "end": "XDP drop at s0", "each": "turnpike socket, a socket each",
+            "bounce+": "the bounce and a known cost", "bare+": "the bare relay and a known cost"}
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1f23; --soft: #5d646d; --line: #d9dde2; --paper: #fff;
   --panel: #f6f7f9; --good: #1f7a36; --bad: #b3361b; }
@@ -74,13 +76,13 @@ def _throughput_chart(s):
         items += _rate_bars(subjects, s.rates(*((point, key) for key in subjects)))
     for point, subjects in s.samples.get("afxdp", {}).items():
         items.append((None, [], "AF_XDP on veth, 218 bytes", None))
-        items += _rate_bars(subjects, subjects.values())
+        items += _rate_bars(subjects, subjects.values(), {"testpmd": "testpmd net_af_xdp"})
     return chart.bars("throughput", items, "million packets a second, one core")
 
 
-def _rate_bars(keys, rates):
+def _rate_bars(keys, rates, names=NAMES):
     found = [(key, figures.middle(values)) for key, values in zip(keys, rates)]
-    return [(NAMES[key], [(COLOURS[key], value)], figures.show(value), None)
+    return [(names.get(key, NAMES[key]), [(COLOURS[key], value)], figures.show(value), None)
             for key, value in found if value is not None]
 
 
@@ -111,6 +113,7 @@ def _memory_chart(s):
             kernel = s.median("memory", point, key, "kernel")
             if process is None:
                 continue
+            kernel = max(kernel, 0)  # of the whole machine: that of others is in it, which may become less
             note = f"{figures.show(process / 1024)} + {figures.show(kernel / 1024)}"
             items.append((NAMES[key], [(COLOURS[key], process / 1024), ("#9aa3ad", kernel / 1024)],
                           note, None))
@@ -134,7 +137,8 @@ CHARTS = (
      "that drops; for dpdk the time between two packets of a busy worker over memif, 64 bytes; for the core "
      "alone what relaying adds to a MAC swap, without any NIC."),
     ("Throughput", lambda s, rows: _throughput_chart(s),
-     "What comes back from one polling core that gets as much as it takes."),
+     "What comes back from one polling core that gets as much as it takes: over memif, with all cores as far apart "
+     "as they mostly were, and over veth."),
     ("Latency at 20,000 packets a second", lambda s, rows: _latency_chart(s),
      "From the sending of a frame to the arrival of what the relay made of it. memif cables have a polling "
      "core at either end and no kernel in between, so those two compare with each other."),
@@ -171,19 +175,26 @@ def _absolute(s):
                    f"{html.escape(EXPERIMENTS.get(experiment, ''))}</th></tr>")
         for point, subjects in points.items():
             for key, values in subjects.items():
-                out += _absolute_rows(point, key, [v for v in values if v is not None])
-    return ('<div class="table"><table><tr><th>point</th><th>subject</th><th>median</th><th>spread</th>'
+                out += _absolute_rows(_with_commas(point), SUBJECTS.get(key, key),
+                                      [v for v in values if v is not None])
+    return ('<div class="table"><table><tr><th>flows, rate or number</th><th>subject</th><th>median</th><th>spread</th>'
             f'</tr>{"".join(out)}</table></div>')
 
 
-def _absolute_rows(point, key, values):
+def _absolute_rows(point, subject, values):
     if values and isinstance(values[0], dict):
         for part in values[0]:
             parts = [value[part] for value in values if value.get(part) is not None]
-            yield from _absolute_rows(point, f"{key}: {part}", parts)
+            name = f"p{part}" if part[0].isdigit() else part
+            yield from _absolute_rows(point, f"{subject}: {name}", parts)
         return
-    row = figures.Row("", point, key, values)
+    row = figures.Row("", point, subject, values)
     yield "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells()[:4]) + "</tr>"
+
+
+def _with_commas(point):
+    """Of numbers of flows, and of bytes where there are two."""
+    return " / ".join(f"{int(number):,}" for number in point.split("/"))
 
 
 def noise_sentences(report):
@@ -196,7 +207,7 @@ def noise_sentences(report):
     repeated = figures.repeatability(report)
     if repeated:
         yield ("The references' rounds lie this far apart: " +
-               ", ".join(f"{name} {value:.0f} %" for name, value in repeated.items()) + ".")
+               "; ".join(f"{name}: {value:.0f}\u00a0%" for name, value in repeated.items()) + ".")
     seen = Samples(report).distances()
     if seen:
         yield (f"A cache line took {min(seen):.0f} to {max(seen):.0f} ns from core to core and back; over memif only "
