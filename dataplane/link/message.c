@@ -5,6 +5,7 @@
 #include "message.h"
 
 #include "base/cleanup.h"
+#include "base/cmsg.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -76,16 +77,9 @@ union fds_buffer {
 
 static void attach_fds(struct msghdr *msg, union fds_buffer *buffer, const int *fds, size_t count)
 {
-	struct cmsghdr *c;
-
 	memset(buffer, 0, sizeof(*buffer));
-	msg->msg_control = buffer->bytes;
-	msg->msg_controllen = CMSG_SPACE(sizeof(int) * count);
-	c = CMSG_FIRSTHDR(msg);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int) * count);
-	memcpy(CMSG_DATA(c), fds, sizeof(int) * count);
+	tp_cmsg_end(msg, buffer->bytes,
+		tp_cmsg_put(&buffer->align, SOL_SOCKET, SCM_RIGHTS, fds, sizeof(int) * count));
 }
 
 int message_send(int fd, enum message_type type, struct message_header *message, size_t size,

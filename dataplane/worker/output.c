@@ -3,6 +3,7 @@
 #include "output.h"
 
 #include "base/cleanup.h"
+#include "base/cmsg.h"
 #include "base/raw.h"
 #include "messages.h"
 
@@ -65,15 +66,6 @@ void tp_output_close(struct tp_output *o)
 	free(o);
 }
 
-static struct cmsghdr *put(struct cmsghdr *c, int level, int type, const void *value, size_t size)
-{
-	c->cmsg_level = level;
-	c->cmsg_type = type;
-	c->cmsg_len = CMSG_LEN(size);
-	memcpy(CMSG_DATA(c), value, size);
-	return (void *)((uint8_t *)c + CMSG_SPACE(size));
-}
-
 /* What UDP is, and room for what has to be said about the header. */
 static struct msghdr *add(struct tp_output *o, int which, const uint8_t *udp, const uint8_t *end,
 	struct cmsghdr **control)
@@ -84,41 +76,34 @@ static struct msghdr *add(struct tp_output *o, int which, const uint8_t *udp, co
 	return tp_messages_add(messages, udp, (size_t)(end - udp));
 }
 
-static void describe(struct msghdr *message, struct cmsghdr *control, const struct cmsghdr *end)
-{
-	message->msg_control = control;
-	message->msg_controllen = (size_t)((const uint8_t *)end - (const uint8_t *)control);
-}
-
 static void add_v4(struct tp_output *o, const struct tp_ipv4 *ip, const uint8_t *end)
 {
 	bool whole = ip->fragment.be & tp_to_be16(0x4000).be;
 	const struct in_pktinfo from = {.ipi_spec_dst.s_addr = tp_get32(&ip->source)};
-	int ttl = ip->ttl, tos = ip->tos;
 	struct cmsghdr *control, *at;
 	struct msghdr *message =
 		add(o, whole ? IPV4_WHOLE : IPV4, (const uint8_t *)(ip + 1), end, &control);
 
 	tp_message_to_v4(message, tp_get32(&ip->destination));
-	at = put(control, IPPROTO_IP, IP_PKTINFO, &from, sizeof(from));
-	at = put(at, IPPROTO_IP, IP_TTL, &ttl, sizeof(ttl));
-	at = put(at, IPPROTO_IP, IP_TOS, &tos, sizeof(tos));
-	describe(message, control, at);
+	at = tp_cmsg_put(control, IPPROTO_IP, IP_PKTINFO, &from, sizeof(from));
+	at = tp_cmsg_put_int(at, IPPROTO_IP, IP_TTL, ip->ttl);
+	at = tp_cmsg_put_int(at, IPPROTO_IP, IP_TOS, ip->tos);
+	tp_cmsg_end(message, control, at);
 }
 
 static void add_v6(struct tp_output *o, const struct tp_ipv6 *ip, const uint8_t *end)
 {
-	int hops = ip->hop_limit, tclass = tp_from_be32(ip->class_label) >> 20 & 0xff;
+	int tclass = tp_from_be32(ip->class_label) >> 20 & 0xff;
 	struct in6_pktinfo from = {.ipi6_ifindex = 0};
 	struct cmsghdr *control, *at;
 	struct msghdr *message = add(o, IPV6, (const uint8_t *)(ip + 1), end, &control);
 
 	memcpy(&from.ipi6_addr, ip->source, sizeof(from.ipi6_addr));
 	tp_message_to_v6(message, ip->destination);
-	at = put(control, IPPROTO_IPV6, IPV6_PKTINFO, &from, sizeof(from));
-	at = put(at, IPPROTO_IPV6, IPV6_HOPLIMIT, &hops, sizeof(hops));
-	at = put(at, IPPROTO_IPV6, IPV6_TCLASS, &tclass, sizeof(tclass));
-	describe(message, control, at);
+	at = tp_cmsg_put(control, IPPROTO_IPV6, IPV6_PKTINFO, &from, sizeof(from));
+	at = tp_cmsg_put_int(at, IPPROTO_IPV6, IPV6_HOPLIMIT, ip->hop_limit);
+	at = tp_cmsg_put_int(at, IPPROTO_IPV6, IPV6_TCLASS, tclass);
+	tp_cmsg_end(message, control, at);
 }
 
 void tp_output_add(struct tp_output *o, const uint8_t *packet, const uint8_t *end)

@@ -3,6 +3,8 @@
 
 #include "options.h"
 
+#include "base/cmsg.h"
+
 #include <errno.h>
 #include <netinet/udp.h>
 #include <stdlib.h>
@@ -66,20 +68,6 @@ void tp_udp_tx_free(struct tp_udp_tx *tx)
 	free(tx);
 }
 
-static struct cmsghdr *put(struct cmsghdr *c, int level, int type, const void *value, size_t size)
-{
-	c->cmsg_level = level;
-	c->cmsg_type = type;
-	c->cmsg_len = CMSG_LEN(size);
-	memcpy(CMSG_DATA(c), value, size);
-	return (void *)((uint8_t *)c + CMSG_SPACE(size));
-}
-
-static struct cmsghdr *put_int(struct cmsghdr *c, int level, int type, int value)
-{
-	return put(c, level, type, &value, sizeof(value));
-}
-
 static struct cmsghdr *put_marks(struct msghdr *m, struct tp_udp_marks marks)
 {
 	const struct tp_ip_options *o = tp_ip_options(((struct sockaddr *)m->msg_name)->sa_family);
@@ -87,9 +75,9 @@ static struct cmsghdr *put_marks(struct msghdr *m, struct tp_udp_marks marks)
 
 	/* What sockets have anyway: the kernel takes a short description faster than a long one. */
 	if (marks.tos)
-		end = put_int(end, o->level, o->tos, marks.tos);
+		end = tp_cmsg_put_int(end, o->level, o->tos, marks.tos);
 	if (marks.ttl)
-		end = put_int(end, o->level, o->ttl, marks.ttl);
+		end = tp_cmsg_put_int(end, o->level, o->ttl, marks.ttl);
 	return end;
 }
 
@@ -100,15 +88,10 @@ static struct cmsghdr *put_source(struct cmsghdr *c, const struct tp_addr *from)
 
 	if (from->family == TP_IPV4) {
 		memcpy(&v4.ipi_spec_dst, tp_addr_bytes(from), sizeof(v4.ipi_spec_dst));
-		return put(c, IPPROTO_IP, IP_PKTINFO, &v4, sizeof(v4));
+		return tp_cmsg_put(c, IPPROTO_IP, IP_PKTINFO, &v4, sizeof(v4));
 	}
 	memcpy(&v6.ipi6_addr, from->ip, sizeof(v6.ipi6_addr));
-	return put(c, IPPROTO_IPV6, IPV6_PKTINFO, &v6, sizeof(v6));
-}
-
-static void end_control(struct msghdr *m, const struct cmsghdr *end)
-{
-	m->msg_controllen = (size_t)((const uint8_t *)end - (const uint8_t *)m->msg_control);
+	return tp_cmsg_put(c, IPPROTO_IPV6, IPV6_PKTINFO, &v6, sizeof(v6));
 }
 
 static bool same_marks(struct tp_udp_marks a, struct tp_udp_marks b)
@@ -145,7 +128,7 @@ static struct run *begin_run(
 		.msg_iov = &tx->iov[tx->iov_count],
 		.msg_control = tx->control[i].bytes};
 	m->msg_namelen = tp_addr_to_sockaddr(to, &tx->names[i]);
-	end_control(m, put_marks(m, marks));
+	tp_cmsg_end(m, m->msg_control, put_marks(m, marks));
 	return &tx->runs[i];
 }
 
@@ -211,7 +194,8 @@ void tp_udp_queue_from(struct tp_udp_tx *tx, int fd, const struct tp_addr *from,
 	marks.dont_fragment = false;
 	run = begin_run(tx, fd, to, marks);
 	m = &tx->messages[run - tx->runs].msg_hdr;
-	end_control(m, put_source((void *)((uint8_t *)m->msg_control + m->msg_controllen), from));
+	tp_cmsg_end(m, m->msg_control,
+		put_source((void *)((uint8_t *)m->msg_control + m->msg_controllen), from));
 	add_datagram(tx, run, head, head_len, data, data_len);
 }
 
@@ -297,8 +281,9 @@ static void tell_sizes(struct tp_udp_tx *tx)
 		struct cmsghdr *end = (void *)((uint8_t *)m->msg_control + m->msg_controllen);
 
 		if (tx->runs[i].count > 1)
-			end_control(m, put(end, IPPROTO_UDP, UDP_SEGMENT, &tx->runs[i].size,
-					       sizeof(tx->runs[i].size)));
+			tp_cmsg_end(m, m->msg_control,
+				tp_cmsg_put(end, IPPROTO_UDP, UDP_SEGMENT, &tx->runs[i].size,
+					sizeof(tx->runs[i].size)));
 	}
 }
 
