@@ -120,7 +120,7 @@ static TP_INLINE bool tp_host_outputs(struct tp_host *host)
 /* Is the interface where it is said to be among ours? */
 static TP_INLINE bool tp_host_is_interface(struct tp_host *host, const struct tp_next_hop *hop)
 {
-	return hop->interface < TP_INTERFACES_MAX &&
+	return hop->ifindex != 0 && hop->interface < TP_INTERFACES_MAX &&
 	       host->interfaces[hop->interface] == hop->ifindex;
 }
 

@@ -24,6 +24,7 @@ static const struct world_lane lanes[] = {
 	{0x4017, 0, HOP_SMALL},
 	{0x4018, 0, HOP_BUSY},
 	{0x4019, 0, HOP_PLAIN, .client4 = "169.254.7.7", .client6 = "fe80::7"},
+	{0x401a, 0, HOP_NOWHERE},
 	{0x4020, 0, HOP_PLAIN, "0.1.2.3", "::7f00:1"},
 	{0x4021, 0, HOP_PLAIN, "127.0.0.1", "::1"},
 	{0x4022, 0, HOP_PLAIN, "169.254.169.254", "fe80::1"},
@@ -259,6 +260,7 @@ static void set_hops(struct world *world, uint32_t redirect_ifindex)
 	set_hop(world, HOP_VLAN, WORLD_INGRESS, 0, 0x6064, 1500);
 	set_hop(world, HOP_REDIRECT, redirect_ifindex, 3, 0, 1500);
 	set_hop(world, HOP_FOREIGN, 9999, 0, 0, 1500);
+	set_hop(world, HOP_NOWHERE, 0, TP_INTERFACES_MAX - 1, 0, 1500);
 	set_hop(world, HOP_SMALL, WORLD_INGRESS, 0, 0, 1280);
 	set_hop(world, HOP_BUSY, WORLD_INGRESS, 0, 0, 1500);
 	records[HOP_BUSY].seq |= 1;

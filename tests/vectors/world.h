@@ -20,8 +20,10 @@ enum world_hop {
 	HOP_REDIRECT, /* leaves by another interface */
 	HOP_FOREIGN,  /* by one that is not the engine's */
 	HOP_UNRESOLVED,
-	HOP_SMALL, /* MTU 1280 */
-	HOP_BUSY,  /* being written */
+	HOP_SMALL,   /* MTU 1280 */
+	HOP_BUSY,    /* being written */
+	HOP_NOWHERE, /* without an interface, at a place that has none */
+	HOPS_END,
 };
 
 struct world_lane {
@@ -48,7 +50,7 @@ enum world_port {
 struct world {
 	struct tp_memory memory;
 	struct tp_table *table;
-	struct tp_next_hop hops[8];
+	struct tp_next_hop hops[HOPS_END];
 	uint32_t interfaces[TP_INTERFACES_MAX]; /* ifindex by place */
 	bool outputs;                           /* the host does (core/host.h) */
 };
