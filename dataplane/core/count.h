@@ -3,7 +3,8 @@
  *
  * Every packet is counted once: by its verdict, or as relayed; and in both ways if the kernel's IP
  * output has to send what was rewritten (`outputs`). Each counter has one writer: plain adds. A
- * permission's packets may arrive on several queues: there one may now and then go uncounted.
+ * permission's packets may arrive on several queues: there one may now and then go uncounted, and
+ * none counts twice.
  */
 #pragma once
 
@@ -28,20 +29,24 @@ static TP_INLINE void tp_add(struct tp_flow_counters *counters, uint32_t bytes)
 
 /*
  * `carries` first and its bit in `recent` last: a reader in between sees that they disagree, and
- * looks again (tp_table_counters()).
+ * looks again (tp_table_counters()). Of several writers of one flow one carries over. Another one
+ * may have put back what it had read before: by the bit that is old, and in the detail already.
  */
 static TP_COLD void tp_carry_over(struct tp_host *host, struct tp_flow *flow, uint32_t slot)
 {
 	struct tp_flow_detail *detail = tp_host_detail(host, slot);
-	uint32_t carries;
+	uint32_t recent = TP_READ_ONCE(flow->recent), carries;
 
 	if (!detail)
 		return;
-	carries = detail->carries + 1;
-	TP_WRITE_ONCE(detail->carries, carries);
-	TP_WRITE_FENCE();
-	detail->counters = tp_flow_counted(detail, flow->recent);
-	TP_WRITE_FENCE();
+	carries = TP_READ_ONCE(detail->carries);
+	if ((recent & TP_RECENT_CARRIES) == carries * TP_RECENT_CARRIES) {
+		if (__sync_val_compare_and_swap(&detail->carries, carries, carries + 1) != carries)
+			return;
+		carries++;
+		detail->counters = tp_flow_counted(detail, recent);
+		TP_WRITE_FENCE();
+	}
 	TP_WRITE_ONCE(flow->recent, carries * TP_RECENT_CARRIES);
 }
 
