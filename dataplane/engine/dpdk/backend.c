@@ -203,11 +203,12 @@ static void leave(struct tp_backend *backend, uint32_t worker)
 
 static void tell_losses(struct tp_backend *backend)
 {
-	unsigned long lost = atomic_load(&backend->exception.refused), irregular = 0;
+	unsigned long lost = atomic_load(&backend->exception.refused), irregular = 0, tagless = 0;
 
 	for (uint32_t i = 0; i < backend->workers; i++) {
 		lost += atomic_load(&backend->states[i].kernel_full);
 		irregular += atomic_load(&backend->states[i].irregular);
+		tagless += atomic_load(&backend->states[i].tagless);
 	}
 	if (irregular != backend->told_irregular)
 		tp_info("%lu frames were in pieces or had wrong checksums: passed to the kernel",
@@ -215,7 +216,12 @@ static void tell_losses(struct tp_backend *backend)
 	if (lost != backend->told_lost)
 		tp_warning("%lu frames between the ports and the kernel were lost",
 			lost - backend->told_lost);
+	if (tagless != backend->told_tagless)
+		tp_warning("%lu frames were dropped: a port took VLAN tags off them that cannot be "
+			   "put back",
+			tagless - backend->told_tagless);
 	backend->told_irregular = irregular;
+	backend->told_tagless = tagless;
 	backend->told_lost = lost;
 }
 

@@ -32,16 +32,24 @@ static bool has_bad_sum(const struct rte_mbuf *frame)
 }
 
 /*
- * Makes one plain buffer with the whole frame of what is not yet one. False: it cannot, or the
- * kernel shall judge the frame; it may be another mbuf afterwards.
+ * Puts back a tag that the port took off. False: it cannot, and without it the frame would be one
+ * of another network. Of two tags nobody knows the outer one's type.
  */
-static bool regularize(struct rte_mbuf **frame)
+static bool restore_tag(struct rte_mbuf **frame)
 {
-	if (((*frame)->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) && rte_vlan_insert(frame) != 0)
+	uint64_t flags = (*frame)->ol_flags;
+
+	if (flags & RTE_MBUF_F_RX_QINQ_STRIPPED)
 		return false;
-	if ((*frame)->nb_segs > 1 && rte_pktmbuf_linearize(*frame) != 0)
+	return !(flags & RTE_MBUF_F_RX_VLAN_STRIPPED) || rte_vlan_insert(frame) == 0;
+}
+
+/* Makes one buffer of a frame in pieces. False: it cannot, or the kernel shall judge the frame. */
+static bool regularize(struct rte_mbuf *frame)
+{
+	if (frame->nb_segs > 1 && rte_pktmbuf_linearize(frame) != 0)
 		return false;
-	return !has_bad_sum(*frame);
+	return !has_bad_sum(frame);
 }
 
 static void irregular(
@@ -80,7 +88,12 @@ static __rte_noinline uint32_t sort_out(struct tp_backend *backend, uint32_t wor
 		struct rte_mbuf *frame = frames[i].cookie;
 
 		frame->port = port->id;
-		if (is_odd(frame) && !regularize(&frame)) {
+		if (is_odd(frame) && !restore_tag(&frame)) {
+			add(&backend->states[worker].tagless, 1);
+			rte_pktmbuf_free(frame);
+			continue;
+		}
+		if (is_odd(frame) && !regularize(frame)) {
 			irregular(backend, &backend->states[worker], frame);
 			continue;
 		}

@@ -84,7 +84,8 @@ struct dpdk_worker {
 
 	/* Read by check(); frames that no verdict tells about. */
 	atomic_ulong
-		irregular; /* several segments, or bad sums by the port's word: to the kernel */
+		irregular;    /* several segments, or bad sums by the port's word: to the kernel */
+	atomic_ulong tagless; /* the port took a tag off that could not be put back: dropped */
 	atomic_ulong kernel_full; /* of those, or of the kernel's own frames: no room */
 } __rte_cache_aligned;
 
@@ -113,7 +114,7 @@ struct tp_backend {
 	struct rte_mempool *pool;   /* of all ports: what one receives, another can send */
 	struct dpdk_worker *states; /* one a worker */
 	struct dpdk_exception exception;
-	unsigned long told_irregular, told_lost; /* already in the log */
+	unsigned long told_irregular, told_lost, told_tagless; /* already in the log */
 };
 
 /* Writes the sentence, returns err. */
