@@ -134,9 +134,9 @@ def server(request, servers, engine):
     try:
         server = servers.get(engine, changes_of(request.node), fresh)
     except harness.ServerFailed as failure:
-        refusal = "the data plane cannot start" if engine == "xdp" else f"{engine} cannot run"
-        if engine != "socket" and refusal in str(failure):
-            pytest.skip(f"engine {engine} does not run here: {failure}")
+        missing = harness.missing_for(engine, str(failure))
+        if missing:
+            pytest.skip(f"engine {engine} does not run here: {missing}")
         raise
     mark = len(server.log())
     yield server

@@ -64,7 +64,8 @@ MACS = {
 }
 
 CLONE_NEWNET = 0x40000000
-SO_RCVBUFFORCE = 33  # not in the socket module
+SO_RCVBUFFORCE = 33  # not in the socket module, like
+AF_XDP = 44
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -388,6 +389,23 @@ def configuration(directory, engine, changes=None):
 
 class ServerFailed(Exception):
     pass
+
+
+def missing_for(engine, said):
+    """What an engine needs and is not here, by its name; None: it has to run. `said`: what a daemon that ended has logged."""
+    if "this build has no engine" in said or "this build lacks it" in said:
+        return "this build has no such engine"
+    with open("/proc/filesystems") as f:
+        if engine != "socket" and "\tbpf\n" not in f.read():
+            return "the kernel has no BPF"
+    if engine in ("afxdp", "dpdk"):  # net_af_xdp is the cables of dpdk
+        try:
+            socket.socket(AF_XDP, socket.SOCK_RAW).close()
+        except OSError as error:
+            return f"the kernel has no AF_XDP ({error.strerror})"
+    if engine == "dpdk" and not os.path.exists("/dev/net/tun"):
+        return "the kernel has no TAP"
+    return None
 
 
 class Daemon:
