@@ -19,12 +19,22 @@ bool tp_memory_is_kept(const struct tp_memory *memory)
 	       config->buckets == memory->shape.regions[TP_REGION_BUCKETS].count;
 }
 
-void tp_memory_forget_next_hops(const struct tp_memory *memory)
+void tp_memory_forget_next_hops(const struct tp_memory *memory, uint32_t *before)
+{
+	struct tp_next_hop *hops = memory->regions[TP_REGION_NEXT_HOPS];
+
+	for (uint32_t i = 0; i < TP_NEXT_HOPS_MAX; i++) {
+		before[i] = hops[i].seq;
+		__atomic_store_n(&hops[i].seq, before[i] | 1, __ATOMIC_RELEASE);
+	}
+}
+
+void tp_memory_recall_next_hops(const struct tp_memory *memory, const uint32_t *before)
 {
 	struct tp_next_hop *hops = memory->regions[TP_REGION_NEXT_HOPS];
 
 	for (uint32_t i = 0; i < TP_NEXT_HOPS_MAX; i++)
-		__atomic_store_n(&hops[i].seq, hops[i].seq | 1, __ATOMIC_RELEASE);
+		__atomic_store_n(&hops[i].seq, before[i], __ATOMIC_RELEASE);
 }
 
 static bool was_used(const struct tp_flow *flow)

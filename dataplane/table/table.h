@@ -70,11 +70,13 @@ int tp_memory_reclaim(const struct tp_memory *memory, uint64_t timeout_ns);
  * Memory out of which a predecessor's successor goes on. is_kept: it holds valid tables of this
  * layout. await: waits until every worker is past what it had seen; nothing is changed. -ETIMEDOUT:
  * one does not move. Blocks at most so long. forget_next_hops: no record of them is valid any more,
- * so that packets go to the kernel: where interfaces have other places now.
+ * so that packets go to the kernel: where interfaces have other places now. recall_next_hops: they
+ * are what they were before, if nothing has been written since; of TP_NEXT_HOPS_MAX.
  */
 bool tp_memory_is_kept(const struct tp_memory *memory);
 int tp_memory_await(const struct tp_memory *memory, uint64_t timeout_ns);
-void tp_memory_forget_next_hops(const struct tp_memory *memory);
+void tp_memory_forget_next_hops(const struct tp_memory *memory, uint32_t *before);
+void tp_memory_recall_next_hops(const struct tp_memory *memory, const uint32_t *before);
 
 /* Plain anonymous memory: for `engine: socket` and tests. */
 int tp_memory_create_plain(const struct tp_shape *shape, struct tp_memory *out);

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -311,16 +312,15 @@ static void enter_another_network(void)
 }
 
 /* Runs in a child that is killed: starts, fills the table's head, tells, and waits. */
-static void live_until_killed(int ready, bool elsewhere)
+static void live_until_killed(const struct tp_engine_options *options, int ready, bool elsewhere)
 {
-	struct tp_engine_options options = options_for(both, 2);
 	struct tp_engine *engine;
 	struct tp_table *table;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (elsewhere)
 		enter_another_network();
-	if (tp_engine_xdp.start(&options, &engine, reason) != 0)
+	if (tp_engine_xdp.start(options, &engine, reason) != 0)
 		_exit(1);
 	if (tp_table_create(tp_engine_xdp.memory(engine), 0x4fff, &table) != 0)
 		_exit(1);
@@ -332,7 +332,7 @@ static void live_until_killed(int ready, bool elsewhere)
 }
 
 /* Returns a descriptor of the network it lived in, which keeps that network. */
-static int leave_a_dead_predecessor(bool elsewhere)
+static int leave_a_dead(const struct tp_engine_options *options, bool elsewhere)
 {
 	char path[64], c;
 	int ready[2], status, network;
@@ -341,7 +341,7 @@ static int leave_a_dead_predecessor(bool elsewhere)
 	assert_int_equal(pipe(ready), 0);
 	child = fork();
 	if (child == 0)
-		live_until_killed(ready[1], elsewhere);
+		live_until_killed(options, ready[1], elsewhere);
 	close(ready[1]);
 	assert_int_equal(read(ready[0], &c, 1), 1);
 	close(ready[0]);
@@ -351,6 +351,13 @@ static int leave_a_dead_predecessor(bool elsewhere)
 	kill(child, SIGKILL);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	return network;
+}
+
+static int leave_a_dead_predecessor(bool elsewhere)
+{
+	struct tp_engine_options options = options_for(both, 2);
+
+	return leave_a_dead(&options, elsewhere);
 }
 
 struct watch {
@@ -457,10 +464,12 @@ static void test_tables_outlive_their_owner(void **state)
 	assert_nothing_left();
 }
 
-static void drop_rights(void)
+#define FEW_RIGHTS                                                                                 \
+	(1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH | 1u << CAP_FOWNER |                   \
+		1u << CAP_SYS_ADMIN)
+
+static void drop_rights(uint32_t rights)
 {
-	const uint32_t rights = 1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH |
-				1u << CAP_FOWNER | 1u << CAP_SYS_ADMIN;
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct caps[2];
 
@@ -485,7 +494,7 @@ static void test_take_over_with_few_rights(void **state)
 	assert_int_equal(chown(PIN_DIR, NOBODY, (gid_t)-1), 0);
 	child = fork();
 	if (child == 0) {
-		drop_rights();
+		drop_rights(FEW_RIGHTS);
 		if (tp_engine_xdp.start(&options, &engine, reason) != 0) {
 			print_message("%s\n", reason);
 			_exit(4);
@@ -498,6 +507,223 @@ static void test_take_over_with_few_rights(void **state)
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
+	assert_nothing_left();
+}
+
+/* What is attached and pinned, and what the pinned tables say. */
+struct found {
+	struct xdp_found {
+		uint32_t id;
+		bool generic;
+	} tpa;
+	char names[1024];
+	uint32_t config_id, hop_seq, owner;
+};
+
+static void look(struct found *out)
+{
+	LIBBPF_OPTS(bpf_xdp_query_opts, query);
+	struct bpf_map_info info = {0};
+	uint32_t size = sizeof(info), key = 1;
+	struct tp_next_hop hop;
+	struct dirent **list;
+	struct stat st;
+	int config = open_pin("config"), hops = open_pin("next_hops");
+	int count = scandir(PIN_DIR, &list, NULL, alphasort);
+
+	*out = (struct found){0};
+	assert_true(config >= 0 && hops >= 0 && count > 0);
+	assert_int_equal(bpf_xdp_query((int)if_nametoindex("tpa"), 0, &query), 0);
+	out->tpa = (struct xdp_found){query.prog_id, query.attach_mode == XDP_ATTACHED_SKB};
+	for (int i = 0; i < count; i++) {
+		size_t len = strlen(out->names);
+
+		snprintf(out->names + len, sizeof(out->names) - len, "%s ", list[i]->d_name);
+		free(list[i]);
+	}
+	free(list);
+	assert_int_equal(bpf_obj_get_info_by_fd(config, &info, &size), 0);
+	out->config_id = info.id;
+	assert_int_equal(bpf_map_lookup_elem(hops, &key, &hop), 0);
+	out->hop_seq = hop.seq;
+	assert_int_equal(stat(PIN_DIR, &st), 0);
+	out->owner = st.st_uid;
+	close(config);
+	close(hops);
+}
+
+static void assert_as_found(const struct found *before)
+{
+	struct found now;
+
+	look(&now);
+	assert_int_equal(now.tpa.id, before->tpa.id);
+	assert_int_equal(now.tpa.generic, before->tpa.generic);
+	assert_string_equal(now.names, before->names);
+	assert_int_equal(now.config_id, before->config_id);
+	assert_int_equal(now.hop_seq, before->hop_seq);
+	assert_int_equal(now.owner, before->owner);
+}
+
+/* The next one, whose configuration is right, goes on with all of it. */
+static void must_adopt(const struct tp_engine_options *options, const char *says)
+{
+	struct tp_engine *engine = must_start(options);
+
+	assert_string_equal(reason, says);
+	assert_true(tp_memory_is_kept(tp_engine_xdp.memory(engine)));
+	tp_engine_xdp.stop(engine);
+	assert_nothing_left();
+}
+
+/* The second interface refuses when the first one has been taken over already. */
+static void test_failed_attach_changes_nothing(void **state)
+{
+	struct tp_engine_options before = options_for(both, 1), options = options_for(both, 2);
+	struct found found;
+
+	for (int i = 0; i < 2; i++) {
+		close(leave_a_dead(&before, false));
+		look(&found);
+		run("ip link set tpd mtu 9000");
+		options.xdp_mode = TP_XDP_NATIVE;
+		options.flows = before.flows << i;
+		must_refuse(&options, -ERANGE, "tpc: native XDP refused");
+		run("ip link set tpd mtu 1500");
+		assert_as_found(&found);
+		assert_int_equal(attached_id("tpc"), 0);
+		must_adopt(&before, "native XDP on tpa (taken over)");
+	}
+}
+
+/* In another mode than is wanted it had to go first. */
+static void test_failed_attach_in_another_mode(void **state)
+{
+	struct tp_engine_options before = options_for(both, 1), options = options_for(both, 2);
+	struct found found;
+
+	before.xdp_mode = TP_XDP_GENERIC;
+	close(leave_a_dead(&before, false));
+	look(&found);
+	assert_true(found.tpa.generic);
+	run("ip link set tpd mtu 9000");
+	options.xdp_mode = TP_XDP_NATIVE;
+	must_refuse(&options, -ERANGE, "tpc: native XDP refused");
+	run("ip link set tpd mtu 1500");
+	assert_as_found(&found);
+	must_adopt(&before, "generic XDP on tpa (taken over)");
+}
+
+/* The directory cannot be given to whoever runs stop(). */
+static void test_failed_pins_change_nothing(void **state)
+{
+	struct tp_engine_options options = options_for(both, 2);
+	struct found found;
+	int status;
+	pid_t child;
+
+	close(leave_a_dead_predecessor(false));
+	look(&found);
+	child = fork();
+	if (child == 0) {
+		struct tp_engine *engine;
+
+		drop_rights(1u << CAP_CHOWN);
+		options.owner_uid = NOBODY;
+		_exit(tp_engine_xdp.start(&options, &engine, reason) == -EPERM ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_as_found(&found);
+	must_adopt(&options, "native XDP on tpa (taken over), tpc (taken over)");
+}
+
+/* Does the call that is about to be made change what a successor finds? */
+static bool changes_something(pid_t child)
+{
+	struct __ptrace_syscall_info info;
+
+	if (ptrace(PTRACE_GET_SYSCALL_INFO, child, sizeof(info), &info) <= 0 ||
+		info.op != PTRACE_SYSCALL_INFO_ENTRY)
+		return false;
+	switch (info.entry.nr) {
+	case SYS_bpf:
+		return info.entry.args[0] == BPF_OBJ_PIN || info.entry.args[0] == BPF_LINK_CREATE ||
+		       info.entry.args[0] == BPF_LINK_UPDATE ||
+		       info.entry.args[0] == BPF_LINK_DETACH;
+	case SYS_unlinkat:
+	case SYS_renameat:
+	case SYS_renameat2:
+	case SYS_fchown:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* One life with few rights, which is killed before its `moment`th change; false: it was through. */
+static bool live_until_moment(const struct tp_engine_options *options, int moment)
+{
+	struct tp_engine *engine;
+	int status, changes = 0;
+	pid_t child = fork();
+
+	if (child == 0) {
+		drop_rights(FEW_RIGHTS);
+		ptrace(PTRACE_TRACEME, 0, 0, 0);
+		raise(SIGSTOP);
+		if (tp_engine_xdp.start(options, &engine, reason) != 0)
+			print_message("%s\n", reason);
+		_exit(reason[0] && strstr(reason, "native XDP on") ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	ptrace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL);
+	while (WIFSTOPPED(status)) {
+		if (changes_something(child) && changes++ == moment)
+			kill(child, SIGKILL);
+		ptrace(PTRACE_SYSCALL, child, 0, 0);
+		assert_int_equal(waitpid(child, &status, 0), child);
+	}
+	if (WIFSIGNALED(status))
+		return true;
+	assert_int_equal(status, 0);
+	return false;
+}
+
+/*
+ * Each life is killed `step` moments later in taking its predecessor's place: what is attached goes
+ * on, and the next one knows all that it finds.
+ */
+static void live_and_die(uint32_t more_flows, int step)
+{
+	struct tp_engine_options options = options_for(both, 1);
+	int moment = -step;
+
+	options.owner_uid = NOBODY;
+	close(leave_a_dead(&options, false));
+	do {
+		moment += step;
+		options.interfaces_count = 1 + moment % 2;
+		options.flows = 1024 + (moment % 2 ? more_flows : 0);
+		assert_int_not_equal(attached_id("tpa"), 0);
+	} while (live_until_moment(&options, moment));
+	print_message("lived at moment %d\n", moment);
+	assert_true(moment > 6);
+}
+
+static void test_killed_at_any_moment(void **state)
+{
+	struct tp_engine_options options = options_for(both, 2);
+	struct tp_engine *engine;
+
+	options.owner_uid = NOBODY;
+	live_and_die(0, 1);
+	must_adopt(&options, "native XDP on tpa (taken over), tpc (taken over)");
+	live_and_die(1024, 3);
+	options.flows = 4096;
+	engine = must_start(&options);
+	assert_int_equal(count_entries(PIN_DIR), TP_REGIONS + 1 + 1 + 2);
+	tp_engine_xdp.stop(engine);
 	assert_nothing_left();
 }
 
@@ -706,6 +932,10 @@ int main(void)
 		cmocka_unit_test(test_tables_outlive_their_owner),
 		cmocka_unit_test(test_take_over_in_another_mode),
 		cmocka_unit_test(test_take_over_with_few_rights),
+		cmocka_unit_test(test_failed_attach_changes_nothing),
+		cmocka_unit_test(test_failed_attach_in_another_mode),
+		cmocka_unit_test(test_failed_pins_change_nothing),
+		cmocka_unit_test(test_killed_at_any_moment),
 		cmocka_unit_test(test_clear),
 		cmocka_unit_test(test_predecessor_in_another_network),
 		cmocka_unit_test(test_squatters),

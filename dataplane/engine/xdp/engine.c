@@ -97,6 +97,7 @@ static void free_engine(struct tp_engine *engine)
 	xdp_program_close(engine);
 	xdp_program_unmap(engine);
 	xdp_pins_close(&engine->pins);
+	free(engine->hops);
 	free(engine);
 }
 
@@ -134,16 +135,20 @@ static int prepare(struct tp_engine *engine, const struct tp_engine_options *opt
 }
 
 /* Next hops name interfaces by their places: in other places they would lead elsewhere. */
-static void mind_places(struct tp_engine *engine)
+static int mind_places(struct tp_engine *engine, char reason[TP_REASON_SIZE])
 {
-	if (engine->reuses_tables && !xdp_pins_same_interfaces(engine))
-		tp_memory_forget_next_hops(&engine->memory);
+	if (!engine->reuses_tables || xdp_pins_same_interfaces(engine))
+		return 0;
+	engine->hops = calloc(TP_NEXT_HOPS_MAX, sizeof(*engine->hops));
+	if (!engine->hops)
+		return xdp_refuse(reason, -ENOMEM, "out of memory");
+	tp_memory_forget_next_hops(&engine->memory, engine->hops);
+	return 0;
 }
 
 static void stop(struct tp_engine *engine)
 {
 	xdp_pins_remove(&engine->pins);
-	rmdir(engine->pins.path);
 	free_engine(engine);
 }
 
@@ -154,6 +159,35 @@ static void leave(struct tp_engine *engine)
 		if (engine->interfaces[i].link_fd >= 0)
 			close(TP_TAKE_FD(engine->interfaces[i].link_fd));
 	}
+	free_engine(engine);
+}
+
+/* 0: it is ours, and there is no way back. */
+static int take_place(struct tp_engine *engine, const struct tp_engine_options *options,
+	char reason[TP_REASON_SIZE])
+{
+	int err = xdp_pins_prepare(engine, options->owner_uid, reason);
+
+	if (!err)
+		err = mind_places(engine, reason);
+	if (!err)
+		err = attach_all(engine, options->xdp_mode, reason);
+	if (!err)
+		err = xdp_pins_add_links(engine, reason);
+	if (!err)
+		xdp_pins_settle(engine, options->owner_uid);
+	return err;
+}
+
+/* Leaves a dead predecessor's flows as they were found: somebody may yet adopt them. */
+static void withdraw(struct tp_engine *engine)
+{
+	xdp_give_back(engine);
+	if (engine->hops)
+		tp_memory_recall_next_hops(&engine->memory, engine->hops);
+	/* Not ours to touch while another instance holds it. */
+	if (engine->pins.dir_fd >= 0)
+		xdp_pins_withdraw(engine);
 	free_engine(engine);
 }
 
@@ -168,19 +202,10 @@ static int start(const struct tp_engine_options *options, struct tp_engine **out
 		return xdp_refuse(reason, -ENOMEM, "out of memory");
 	xdp_set_up_libbpf();
 	err = prepare(engine, options, reason);
-	if (err) {
-		/* Not ours to remove while another instance holds it. */
-		if (engine->pins.dir_fd >= 0)
-			rmdir(engine->pins.path);
-		free_engine(engine);
-		return err;
-	}
-	mind_places(engine);
-	err = attach_all(engine, options->xdp_mode, reason);
 	if (!err)
-		err = xdp_pins_write(engine, options->owner_uid, reason);
+		err = take_place(engine, options, reason);
 	if (err) {
-		stop(engine);
+		withdraw(engine);
 		return err;
 	}
 	explain(engine, reason);

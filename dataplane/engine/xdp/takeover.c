@@ -1,8 +1,11 @@
 /*
- * Taking over the link that a killed predecessor pinned, without a gap; else attaching anew.
- * Called from start() only; needs privileges.
+ * Taking over the link that a killed predecessor pinned, without a gap; else attaching anew; and
+ * back again. Called from start() only; needs privileges.
  */
 #include "xdp.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -36,8 +39,9 @@ static int take_over(struct tp_engine *engine, struct xdp_interface *interface,
 		return xdp_refuse(reason, err,
 			"%s: the predecessor's program cannot be replaced: %s", interface->is.name,
 			strerror(-err));
-	interface->link_fd = left->fd;
-	left->fd = -1;
+	interface->link_fd = TP_TAKE_FD(left->fd);
+	left->fate = XDP_LEFT_TAKEN;
+	left->interface = interface;
 	interface->taken_over = true;
 	interface->is.mode = interface->before.generic ? "generic" : "native";
 	return 0;
@@ -57,6 +61,13 @@ int xdp_inspect_interface(
 	return xdp_refuse_foreign(interface, reason);
 }
 
+static void end(struct xdp_leftover *left, struct xdp_interface *interface)
+{
+	left->fate = XDP_LEFT_ENDED;
+	left->interface = interface;
+	xdp_link_end(&left->fd);
+}
+
 int xdp_attach(struct tp_engine *engine, struct xdp_interface *interface, enum tp_xdp_mode mode,
 	char reason[TP_REASON_SIZE])
 {
@@ -68,9 +79,54 @@ int xdp_attach(struct tp_engine *engine, struct xdp_interface *interface, enum t
 	} else {
 		/* In another mode than is wanted: it has to go before ours can come. */
 		if (left)
-			xdp_link_end(&left->fd);
+			end(left, interface);
 		err = xdp_attach_new(xdp_program_fd(engine), interface, mode, reason);
 	}
 	interface->is.attached = !err;
 	return err;
+}
+
+static int attach_again(struct tp_engine *engine, struct xdp_leftover *left)
+{
+	const struct xdp_interface *old = left->interface;
+	struct xdp_interface again = {.is = old->is};
+	char reason[TP_REASON_SIZE];
+	int err = xdp_attach_new(left->program_fd, &again,
+		old->before.generic ? TP_XDP_GENERIC : TP_XDP_NATIVE, reason);
+
+	if (err)
+		return err;
+	left->fd = again.link_fd;
+	xdp_pins_restore_link(engine, left);
+	return 0;
+}
+
+static int give_back(struct tp_engine *engine, struct xdp_leftover *left)
+{
+	int err;
+
+	if (left->fate == XDP_LEFT_ENDED)
+		return attach_again(engine, left);
+	err = bpf_link_update(left->interface->link_fd, left->program_fd, NULL);
+	/* With whichever program: the pin keeps it. */
+	left->fd = TP_TAKE_FD(left->interface->link_fd);
+	return err;
+}
+
+void xdp_give_back(struct tp_engine *engine)
+{
+	for (size_t i = 0; i < engine->interfaces_count; i++) {
+		struct xdp_interface *interface = &engine->interfaces[i];
+
+		if (interface->link_fd >= 0 && !interface->taken_over)
+			xdp_link_end(&interface->link_fd);
+	}
+	for (size_t i = 0; i < engine->pins.leftovers_count; i++) {
+		struct xdp_leftover *left = &engine->pins.leftovers[i];
+		int err = left->fate == XDP_LEFT_ALONE ? 0 : give_back(engine, left);
+
+		if (err)
+			tp_error("%s: the predecessor's program cannot be put back: %s",
+				left->interface->is.name, strerror(-err));
+	}
 }
