@@ -10,19 +10,20 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-int tp_privileges_target(struct tp_privileges_target *out)
+int tp_privileges_target(const char *user, struct tp_privileges_target *out)
 {
-	static const char *const names[] = {TP_PRIVILEGES_USER, "nobody"};
+	const char *const names[] = {user, TP_PRIVILEGES_USER, "nobody"};
 
 	if (geteuid() != 0) {
 		*out = (struct tp_privileges_target){geteuid(), getegid(), "the caller"};
 		return 0;
 	}
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		const struct passwd *user = getpwnam(names[i]);
+		const struct passwd *found = getpwnam(names[i]);
 
-		if (user && user->pw_uid != 0) {
-			*out = (struct tp_privileges_target){user->pw_uid, user->pw_gid, names[i]};
+		if (found && found->pw_uid != 0) {
+			*out = (struct tp_privileges_target){
+				found->pw_uid, found->pw_gid, names[i]};
 			return 0;
 		}
 	}

@@ -7,7 +7,8 @@
 
 #include <sys/types.h>
 
-#define TP_PRIVILEGES_USER "turnpike"
+#define TP_PRIVILEGES_USER      "turnpike"
+#define TP_PRIVILEGES_DATAPLANE "turnpike-dataplane"
 
 struct tp_privileges_target {
 	uid_t uid;
@@ -16,10 +17,10 @@ struct tp_privileges_target {
 };
 
 /*
- * Who to become: the user `turnpike`, else `nobody`; the caller itself when it is not root.
- * -ENOENT: neither exists.
+ * Who to become: that user, else `turnpike`, else `nobody`; the caller itself when it is not root.
+ * -ENOENT: none exists.
  */
-int tp_privileges_target(struct tp_privileges_target *out);
+int tp_privileges_target(const char *user, struct tp_privileges_target *out);
 
 /* Raises the number of open files to the hard limit: one for each relayed address. */
 void tp_privileges_raise_limits(void);

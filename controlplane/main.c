@@ -88,11 +88,16 @@ static int open_table(struct turnpike *t)
 static int start_dataplane(struct turnpike *t, const struct tp_privileges_target *target)
 {
 	struct tp_engine_options options = t->config->engine_options;
-	int err;
+	struct tp_privileges_target dataplane;
+	int err = tp_privileges_target(TP_PRIVILEGES_DATAPLANE, &dataplane);
 
+	if (err < 0)
+		return fail("no unprivileged user for the data plane", err);
 	name_pins(t);
 	options.pin_dir = t->pin_dir;
 	options.owner_uid = target->uid;
+	options.dataplane_uid = dataplane.uid;
+	options.dataplane_gid = dataplane.gid;
 	err = engines_start(t->config, &options, &t->engine);
 	if (err == -EINTR) {
 		tp_info("%s", t->engine.reason);
@@ -410,7 +415,7 @@ static void log_libevent(int severity, const char *text)
 static int start(struct turnpike *t)
 {
 	struct tp_privileges_target target;
-	int err = tp_privileges_target(&target);
+	int err = tp_privileges_target(TP_PRIVILEGES_USER, &target);
 
 	if (err < 0)
 		return fail("no unprivileged user to become", err);

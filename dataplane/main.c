@@ -34,7 +34,7 @@ struct dataplane {
 	const struct tp_engine_options *options;
 	const struct tp_backend_ops *ops;
 	struct tp_backend *backend;
-	struct tp_privileges_target target;
+	struct tp_privileges_target target, control; /* who we become, and turnpiked */
 	struct tp_hello hello;
 	struct tp_tables tables;
 	bool has_tables;
@@ -80,17 +80,19 @@ static void unlink_from_control(struct dataplane *d)
 	d->retry_ns = tp_clock_now_ns() + RETRY_NS;
 }
 
-/* The socket is the service user's: a root that was left few rights may not open it. */
-static int connect_as_owner(struct dataplane *d, char reason[TP_REASON_SIZE])
+/* The socket is for our user: a root that was left few rights may not open it. */
+static int connect_as_user(struct dataplane *d, char reason[TP_REASON_SIZE])
 {
 	int err;
 
+	setfsgid(d->target.gid);
 	setfsuid(d->target.uid);
-	err = tp_link_connect(d->options->link_path, d->target.uid, &d->link, reason);
+	err = tp_link_connect(d->options->link_path, d->control.uid, &d->link, reason);
 	setfsuid(geteuid());
+	setfsgid(getegid());
 	/* For a moment after it was made it is the one's who has started turnpiked. */
 	if (err == -EACCES)
-		err = tp_link_connect(d->options->link_path, d->target.uid, &d->link, reason);
+		err = tp_link_connect(d->options->link_path, d->control.uid, &d->link, reason);
 	return err;
 }
 
@@ -98,7 +100,7 @@ static int connect_as_owner(struct dataplane *d, char reason[TP_REASON_SIZE])
 static int connect_and_greet(struct dataplane *d)
 {
 	char reason[TP_REASON_SIZE];
-	int err = connect_as_owner(d, reason);
+	int err = connect_as_user(d, reason);
 
 	d->retry_ns = tp_clock_now_ns() + RETRY_NS;
 	if (err == -EAGAIN) {
@@ -275,8 +277,10 @@ static int start_on_tables(struct dataplane *d)
 static int start(struct dataplane *d)
 {
 	char reason[TP_REASON_SIZE] = "";
-	int err = tp_privileges_target(&d->target);
+	int err = tp_privileges_target(TP_PRIVILEGES_DATAPLANE, &d->target);
 
+	if (!err)
+		err = tp_privileges_target(TP_PRIVILEGES_USER, &d->control);
 	if (err < 0)
 		return fail("no unprivileged user to become", err);
 	tp_privileges_raise_limits();

@@ -37,7 +37,8 @@ struct tp_engine_options {
 
 	/* afxdp, dpdk */
 	const char *link_path; /* of the socket to turnpike-dataplane (dataplane/link) */
-	uint32_t workers;      /* polling threads, 1 .. TP_WORKERS_MAX */
+	uint32_t dataplane_uid, dataplane_gid; /* who runs that, once it has given up root */
+	uint32_t workers;                      /* polling threads, 1 .. TP_WORKERS_MAX */
 	const uint16_t *cores; /* where they are pinned: none, or one for each worker */
 	size_t cores_count;
 	uint32_t idle_sleep_us; /* 0 = pure polling; else how long an idle worker may sleep */

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-int tp_link_connect(const char *path, uint32_t service_uid, int *fd, char reason[TP_REASON_SIZE])
+int tp_link_connect(const char *path, uint32_t control_uid, int *fd, char reason[TP_REASON_SIZE])
 {
 	TP_AUTO_CLOSE int s = -1;
 	int err = tp_unix_connect(path, SOCK_SEQPACKET, &s);
@@ -18,7 +18,7 @@ int tp_link_connect(const char *path, uint32_t service_uid, int *fd, char reason
 		return -EAGAIN;
 	if (err < 0)
 		return link_refuse(reason, err, "%s: %s", path, strerror(-err));
-	if (!link_trusts(s, service_uid))
+	if (!link_trusts(s, control_uid))
 		return link_refuse(
 			reason, -EPERM, "%s: who listens there is neither root nor ours", path);
 	*fd = TP_TAKE_FD(s);

@@ -15,8 +15,9 @@
  * restarted turnpiked needs tables of another shape, the workers cannot follow without privileges:
  * turnpike-dataplane says so and exits with 1, for its supervisor to start it anew.
  *
- * Nobody but root and the service's user may connect (mode 0600, peer credentials checked). The
- * descriptors that come are still checked: what is too small or could shrink is not mapped.
+ * Nobody but root and the data plane's user may connect (the socket is its group's, mode 0660, or,
+ * where both daemons have one user, 0600; peer credentials are checked). The descriptors that come
+ * are still checked: what is too small or could shrink is not mapped.
  *
  * Each side's functions are for one thread of its own. None blocks.
  */
@@ -62,14 +63,20 @@ struct tp_hello {
 	struct tp_engine_interface interfaces[TP_INTERFACES_MAX];
 };
 
+/* Who runs the daemons once they have given up root: of one another nothing else is asked. */
+struct tp_link_users {
+	uint32_t control_uid; /* turnpiked's: the socket is its own, and it removes it */
+	uint32_t dataplane_uid, dataplane_gid;
+};
+
 /*
  * turnpike-dataplane's side.
  *
  * connect: the socket, or -EAGAIN: nobody listens there yet. Another error is described in
- * `reason`: -EPERM, whoever listens is neither root nor `service_uid`.
+ * `reason`: -EPERM, whoever listens is neither root nor `control_uid`.
  * hello: `held` are the tables that the workers have mapped, NULL: none.
  */
-int tp_link_connect(const char *path, uint32_t service_uid, int *fd, char reason[TP_REASON_SIZE]);
+int tp_link_connect(const char *path, uint32_t control_uid, int *fd, char reason[TP_REASON_SIZE]);
 int tp_link_hello(int fd, const struct tp_hello *hello, const struct tp_tables *held);
 int tp_link_state(int fd, const struct tp_hello *hello);
 
@@ -87,8 +94,8 @@ int tp_link_answer(int fd, struct tp_tables *out, char reason[TP_REASON_SIZE]);
  * fd: readable when tp_link_next() has something to tell.
  */
 struct tp_link;
-int tp_link_listen(
-	const char *path, uint32_t service_uid, struct tp_link **out, char reason[TP_REASON_SIZE]);
+int tp_link_listen(const char *path, const struct tp_link_users *users, struct tp_link **out,
+	char reason[TP_REASON_SIZE]);
 int tp_link_fd(const struct tp_link *link);
 
 enum tp_link_event {

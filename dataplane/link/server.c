@@ -23,7 +23,7 @@
 
 struct tp_link {
 	char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
-	uint32_t service_uid;
+	struct tp_link_users users;
 	int listen_fd, epoll_fd;
 	int peer_fd;           /* -1: nobody is there */
 	bool greeted;          /* its HELLO was answered with tables */
@@ -38,14 +38,17 @@ static int watch(const struct tp_link *link, int fd)
 	return epoll_ctl(link->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-/* Who may connect is in the mode, so the file has to be the service user's before anybody can. */
+/* Who may connect is in mode and owners, so these have to be right before anybody can. */
 static int open_socket(struct tp_link *link)
 {
-	int err = tp_unix_bind(link->path, SOCK_SEQPACKET, 0600, &link->listen_fd);
+	const struct tp_link_users *users = &link->users;
+	bool apart = users->control_uid != users->dataplane_uid;
+	gid_t group = apart ? users->dataplane_gid : (gid_t)-1;
+	int err = tp_unix_bind(link->path, SOCK_SEQPACKET, apart ? 0660 : 0600, &link->listen_fd);
 
 	if (err < 0)
 		return err;
-	if (geteuid() == 0 && lchown(link->path, link->service_uid, (gid_t)-1) < 0)
+	if (geteuid() == 0 && lchown(link->path, users->control_uid, group) < 0)
 		return -errno;
 	if (listen(link->listen_fd, BACKLOG) < 0)
 		return -errno;
@@ -53,8 +56,8 @@ static int open_socket(struct tp_link *link)
 	return link->epoll_fd < 0 ? -errno : watch(link, link->listen_fd);
 }
 
-int tp_link_listen(
-	const char *path, uint32_t service_uid, struct tp_link **out, char reason[TP_REASON_SIZE])
+int tp_link_listen(const char *path, const struct tp_link_users *users, struct tp_link **out,
+	char reason[TP_REASON_SIZE])
 {
 	struct tp_link *link = calloc(1, sizeof(*link));
 	int err;
@@ -62,7 +65,7 @@ int tp_link_listen(
 	if (!link)
 		return link_refuse(reason, -ENOMEM, "out of memory");
 	link->listen_fd = link->epoll_fd = link->peer_fd = -1;
-	link->service_uid = service_uid;
+	link->users = *users;
 	err = snprintf(link->path, sizeof(link->path), "%s", path) < (int)sizeof(link->path)
 		      ? open_socket(link)
 		      : -ENAMETOOLONG;
@@ -135,8 +138,8 @@ static void admit(struct tp_link *link, int fd)
 {
 	TP_AUTO_CLOSE int owned = fd;
 
-	if (!link_trusts(fd, link->service_uid)) {
-		say(fd, MESSAGE_REFUSED, "only root and the service's own user may connect");
+	if (!link_trusts(fd, link->users.dataplane_uid)) {
+		say(fd, MESSAGE_REFUSED, "only root and the data plane's own user may connect");
 		return;
 	}
 	if (link->peer_fd >= 0) {

@@ -100,6 +100,7 @@ static struct tp_engine_options options_of(uint32_t flows)
 		.allocations = 10,
 		.link_path = path,
 		.owner_uid = geteuid(),
+		.dataplane_uid = geteuid(),
 	};
 }
 

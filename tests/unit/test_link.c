@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,12 +28,18 @@
 
 static char path[96];
 
+static struct tp_link_users one_user(uint32_t uid)
+{
+	return (struct tp_link_users){.control_uid = uid, .dataplane_uid = uid};
+}
+
 static struct tp_link *listen_here(void)
 {
 	char reason[TP_REASON_SIZE] = "";
+	struct tp_link_users users = one_user(geteuid());
 	struct tp_link *link = NULL;
 
-	if (tp_link_listen(path, geteuid(), &link, reason) != 0)
+	if (tp_link_listen(path, &users, &link, reason) != 0)
 		fail_msg("%s", reason);
 	return link;
 }
@@ -93,6 +100,7 @@ static int greet(struct tp_link *link, const struct tp_tables *tables, struct tp
 
 static void test_the_socket(void **state)
 {
+	struct tp_link_users users = one_user(geteuid());
 	char reason[TP_REASON_SIZE] = "";
 	struct tp_link *link, *second;
 	struct stat st;
@@ -103,7 +111,7 @@ static void test_the_socket(void **state)
 	assert_int_equal(stat(path, &st), 0);
 	assert_true(S_ISSOCK(st.st_mode));
 	assert_int_equal(st.st_mode & 07777, 0600);
-	assert_int_equal(tp_link_listen(path, geteuid(), &second, reason), -EADDRINUSE);
+	assert_int_equal(tp_link_listen(path, &users, &second, reason), -EADDRINUSE);
 	assert_non_null(strstr(reason, "a running process serves it"));
 	assert_int_equal(access(path, F_OK), 0);
 	tp_link_close(link);
@@ -703,9 +711,10 @@ static void test_strangers(void **state)
 	tp_link_close(link);
 }
 
-/* The service's user gets the socket, and a client asks who listens. */
+/* The service's user gets the socket. */
 static void test_owner(void **state)
 {
+	struct tp_link_users users = one_user(NOBODY);
 	char reason[TP_REASON_SIZE] = "";
 	struct tp_link *link;
 	struct stat st;
@@ -714,10 +723,70 @@ static void test_owner(void **state)
 		print_message("skipped: only root can give files away\n");
 		skip();
 	}
-	assert_int_equal(tp_link_listen(path, NOBODY, &link, reason), 0);
+	assert_int_equal(tp_link_listen(path, &users, &link, reason), 0);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_uid, NOBODY);
+	assert_int_equal(st.st_mode & 0777, 0600);
 	tp_link_close(link);
+}
+
+/* In a child with that user and group alone: greets. 0, or what was wrong. */
+static int greet_as(uint32_t uid, uint32_t gid)
+{
+	struct tp_hello hello = hello_of("afxdp");
+	char reason[TP_REASON_SIZE] = "";
+	int fd;
+
+	if (setgroups(0, NULL) != 0 || setresgid(gid, gid, gid) != 0 ||
+		setresuid(uid, uid, uid) != 0)
+		return 1;
+	if (tp_link_connect(path, NOBODY, &fd, reason) != 0)
+		return 2;
+	return tp_link_hello(fd, &hello, NULL) == 0 ? 0 : 3;
+}
+
+/* The daemons as users of their own: one comes by the group, even turnpiked's user does not. */
+static void test_two_users(void **state)
+{
+	const struct tp_link_users users = {
+		.control_uid = NOBODY, .dataplane_uid = 65533, .dataplane_gid = 65532};
+	static const struct {
+		uint32_t uid, gid;
+		int status;
+		enum tp_link_event heard;
+	} callers[] = {
+		{65533, 65532, 0, TP_LINK_HELLO},
+		{NOBODY, NOBODY, 0, TP_LINK_NOTHING},
+		{65531, 65531, 2, TP_LINK_NOTHING},
+		{65531, 65532, 0, TP_LINK_NOTHING},
+	};
+	char reason[TP_REASON_SIZE] = "";
+	struct stat st;
+
+	if (geteuid() != 0) {
+		print_message("skipped: only root can become others\n");
+		skip();
+	}
+	for (size_t i = 0; i < sizeof(callers) / sizeof(callers[0]); i++) {
+		struct tp_tables offered;
+		struct tp_hello heard;
+		struct tp_link *link;
+		int status = 0;
+		pid_t child;
+
+		assert_int_equal(tp_link_listen(path, &users, &link, reason), 0);
+		assert_int_equal(stat(path, &st), 0);
+		assert_int_equal(st.st_uid, NOBODY);
+		assert_int_equal(st.st_gid, 65532);
+		assert_int_equal(st.st_mode & 0777, 0660);
+		child = fork();
+		if (child == 0)
+			_exit(greet_as(callers[i].uid, callers[i].gid));
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_int_equal(WEXITSTATUS(status), callers[i].status);
+		assert_int_equal(tp_link_next(link, &heard, &offered), callers[i].heard);
+		tp_link_close(link);
+	}
 }
 
 static int make_folder(void **state)
@@ -754,6 +823,7 @@ int main(void)
 		cmocka_unit_test(test_maps),
 		cmocka_unit_test(test_strangers),
 		cmocka_unit_test(test_owner),
+		cmocka_unit_test(test_two_users),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);

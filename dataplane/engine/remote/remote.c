@@ -299,7 +299,10 @@ static int prepare(struct tp_engine *engine, const struct tp_engine_options *opt
 	if (err)
 		return refuse(reason, err, "no tables for %u flows and %u workers", options->flows,
 			options->workers);
-	err = tp_link_listen(options->link_path, options->owner_uid, &engine->link, reason);
+	err = tp_link_listen(options->link_path,
+		&(struct tp_link_users){
+			options->owner_uid, options->dataplane_uid, options->dataplane_gid},
+		&engine->link, reason);
 	return err ? err : wait_for_dataplane(engine, reason);
 }
 
