@@ -14,6 +14,10 @@
 static int address_of(const char *path, struct sockaddr_un *out)
 {
 	*out = (struct sockaddr_un){.sun_family = AF_UNIX};
+	/* The kernel would take it for a name outside of the file system, which anybody may have.
+	 */
+	if (!*path)
+		return -ENOENT;
 	if (strlen(path) >= sizeof(out->sun_path))
 		return -ENAMETOOLONG;
 	memcpy(out->sun_path, path, strlen(path) + 1);

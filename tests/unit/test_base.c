@@ -4,12 +4,16 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/random.h"
+#include "base/unix.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -297,6 +301,21 @@ static void test_log_does_not_wait(void **state)
 	close(kept);
 }
 
+/* In the abstract name space anybody could wait for who forgot to say where. */
+static void test_no_socket_name(void **state)
+{
+	const struct sockaddr_un nameless = {.sun_family = AF_UNIX};
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), fd = -1;
+
+	assert_true(listener >= 0);
+	assert_int_equal(bind(listener, (const struct sockaddr *)&nameless, sizeof(nameless)), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(tp_unix_connect("", SOCK_STREAM, &fd), -ENOENT);
+	assert_int_equal(tp_unix_bind("", SOCK_STREAM, 0600, &fd), -ENOENT);
+	assert_int_equal(fd, -1);
+	close(listener);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -309,6 +328,7 @@ int main(void)
 		cmocka_unit_test(test_map_walk),
 		cmocka_unit_test(test_random_bytes),
 		cmocka_unit_test(test_log_does_not_wait),
+		cmocka_unit_test(test_no_socket_name),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
