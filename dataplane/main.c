@@ -253,6 +253,15 @@ static int open_signals(struct dataplane *d)
 	return d->signals < 0 ? fail("signals", -errno) : 0;
 }
 
+/* A look at the back end would be time that a worker's packets wait. Not before the workers are
+ * there: those without a core of their own start where this thread may run. */
+static void leave_cores_to_workers(const struct dataplane *d)
+{
+	cpu_set_t cores = tp_cores_off_workers(d->options);
+
+	sched_setaffinity(0, sizeof(cores), &cores);
+}
+
 static int start_on_tables(struct dataplane *d)
 {
 	char reason[TP_REASON_SIZE] = "";
@@ -270,6 +279,8 @@ static int start_on_tables(struct dataplane *d)
 		d->ops, d->backend, &d->tables.memory, d->options, &d->workers, reason);
 	if (err < 0)
 		tp_error("%s", reason);
+	else
+		leave_cores_to_workers(d);
 	return err;
 }
 

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -286,6 +285,18 @@ static int start_thread(struct worker *w, int core)
 	while (!err && sem_wait(&w->entered) != 0)
 		;
 	return err ? err : w->enter_error;
+}
+
+cpu_set_t tp_cores_off_workers(const struct tp_engine_options *options)
+{
+	cpu_set_t all, left;
+
+	CPU_ZERO(&all);
+	pthread_getaffinity_np(pthread_self(), sizeof(all), &all);
+	left = all;
+	for (size_t i = 0; i < options->cores_count; i++)
+		CPU_CLR(options->cores[i], &left);
+	return CPU_COUNT(&left) ? left : all;
 }
 
 static int start_all(struct tp_workers *workers, const struct tp_engine_options *options,

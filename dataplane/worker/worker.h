@@ -6,6 +6,8 @@
 
 #include "backend.h"
 
+#include <sched.h>
+
 struct tp_workers;
 
 /*
@@ -16,6 +18,12 @@ struct tp_workers;
 int tp_workers_start(const struct tp_backend_ops *ops, struct tp_backend *backend,
 	const struct tp_memory *memory, const struct tp_engine_options *options,
 	struct tp_workers **out, char reason[TP_REASON_SIZE]);
+
+/*
+ * Where the process's other threads belong: wherever the caller may run, but for the cores that
+ * workers are pinned to; unless that leaves none.
+ */
+cpu_set_t tp_cores_off_workers(const struct tp_engine_options *options);
 
 /* Each worker ends its burst and leaves; returns when all have. NULL is legal. */
 void tp_workers_stop(struct tp_workers *workers);

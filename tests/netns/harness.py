@@ -503,6 +503,14 @@ class Dataplane(Daemon):
         return {"LSAN_OPTIONS": f"suppressions={path}:print_suppressions=0"}
 
 
+    def cores_of(self, thread):
+        for task in glob.glob(f"/proc/{self.process.pid}/task/*"):
+            with open(f"{task}/comm") as f:
+                if f.read().strip() == thread:
+                    return os.sched_getaffinity(int(os.path.basename(task)))
+        raise LookupError(thread)
+
+
 class Server(Daemon):
     """turnpiked; with the engines of polling workers `dataplane` is turnpike-dataplane, else None."""
 

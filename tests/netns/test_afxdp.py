@@ -292,6 +292,14 @@ def test_pure_polling(server, client, p):
     assert eventually(lambda: server.stats()["workers"][0]["polls"] > before + 200000)
 
 
+@pytest.mark.config(dataplane={"cores": [max(os.sched_getaffinity(0))]})
+@covers("DP-26-1")
+def test_worker_has_its_core_alone(server):
+    worker = {max(os.sched_getaffinity(0))}
+    assert server.dataplane.cores_of("worker-0") == worker
+    assert server.dataplane.cores_of("turnpike-datapl") == (os.sched_getaffinity(0) - worker or worker)
+
+
 @covers("DP-26-1")
 def test_idle_worker_sleeps(server):
     """With idle_sleep a worker that has nothing to do leaves its core to others."""

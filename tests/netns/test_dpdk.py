@@ -129,20 +129,13 @@ def test_two_workers(lab, client, peer, server):
     kernel_goes_on(lab)
 
 
-def cores_of(server, thread):
-    for task in glob.glob(f"/proc/{server.dataplane.process.pid}/task/*"):
-        with open(f"{task}/comm") as f:
-            if f.read().strip() == thread:
-                return os.sched_getaffinity(int(os.path.basename(task)))
-    raise LookupError(thread)
-
-
 @pytest.mark.config(dataplane={"cores": [max(os.sched_getaffinity(0))]})
 def test_worker_has_its_core_alone(server):
-    """The thread between TAPs and workers runs anywhere else, where there is anywhere else."""
+    """The main thread and the one between TAPs and workers run anywhere else, where there is anywhere else."""
     worker = {max(os.sched_getaffinity(0))}
-    assert cores_of(server, "worker-0") == worker
-    assert cores_of(server, "exception") == (os.sched_getaffinity(0) - worker or worker)
+    assert server.dataplane.cores_of("worker-0") == worker
+    for other in ("turnpike-datapl", "exception"):
+        assert server.dataplane.cores_of(other) == (os.sched_getaffinity(0) - worker or worker)
 
 
 @pytest.mark.config(dataplane={"workers": 3})

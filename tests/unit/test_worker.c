@@ -431,6 +431,30 @@ static void test_cores(void **state)
 	end(&rig);
 }
 
+static void test_cores_that_are_left(void **state)
+{
+	struct tp_engine_options options = {0};
+	uint16_t taken[CPU_SETSIZE];
+	cpu_set_t all, left;
+
+	assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+	left = tp_cores_off_workers(&options);
+	assert_true(CPU_EQUAL(&left, &all));
+	options.cores = taken;
+	for (uint16_t i = 0; i < CPU_SETSIZE; i++) {
+		if (!CPU_ISSET(i, &all))
+			continue;
+		taken[options.cores_count++] = i;
+		left = tp_cores_off_workers(&options);
+		if ((int)options.cores_count == CPU_COUNT(&all))
+			assert_true(CPU_EQUAL(&left, &all));
+		else
+			assert_int_equal(
+				CPU_COUNT(&left), CPU_COUNT(&all) - (int)options.cores_count);
+		assert_true(CPU_ISSET(i, &left) == CPU_EQUAL(&left, &all));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -442,6 +466,7 @@ int main(void)
 		cmocka_unit_test(test_enter_and_leave),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_cores),
+		cmocka_unit_test(test_cores_that_are_left),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "dataplane/worker/output.h"
+#include "dataplane/worker/worker.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -178,19 +179,6 @@ static struct rte_ring *make_ring(
 	return rte_ring_create(name, size, SOCKET_ID_ANY, flags);
 }
 
-/* All that the process has, unless some are left that no worker is pinned to. */
-static cpu_set_t cores_off_workers(const struct tp_engine_options *options)
-{
-	cpu_set_t all, left;
-
-	CPU_ZERO(&all);
-	pthread_getaffinity_np(pthread_self(), sizeof(all), &all);
-	left = all;
-	for (size_t i = 0; i < options->cores_count; i++)
-		CPU_CLR(options->cores[i], &left);
-	return CPU_COUNT(&left) ? left : all;
-}
-
 int dpdk_exception_open(struct tp_backend *backend, const struct tp_engine_options *options,
 	char reason[TP_REASON_SIZE])
 {
@@ -200,7 +188,7 @@ int dpdk_exception_open(struct tp_backend *backend, const struct tp_engine_optio
 
 	if (err)
 		return dpdk_refuse(reason, err, "no raw sockets: %s", strerror(-err));
-	exception->cores = cores_off_workers(options);
+	exception->cores = tp_cores_off_workers(options);
 	exception->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (exception->wake < 0)
 		return dpdk_refuse(reason, -errno, "eventfd: %s", strerror(errno));
