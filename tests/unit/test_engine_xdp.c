@@ -714,12 +714,13 @@ static void live_and_die(uint32_t more_flows, int step)
 static void test_killed_at_any_moment(void **state)
 {
 	struct tp_engine_options options = options_for(both, 2);
+	bool thorough = getenv("TURNPIKE_KILLS"); /* tests/run --long: a life takes a second */
 	struct tp_engine *engine;
 
 	options.owner_uid = NOBODY;
-	live_and_die(0, 1);
+	live_and_die(0, thorough ? 1 : 3);
 	must_adopt(&options, "native XDP on tpa (taken over), tpc (taken over)");
-	live_and_die(1024, 3);
+	live_and_die(1024, thorough ? 3 : 9);
 	options.flows = 4096;
 	engine = must_start(&options);
 	assert_int_equal(count_entries(PIN_DIR), TP_REGIONS + 1 + 1 + 2);
