@@ -225,8 +225,10 @@ static TP_INLINE void tp_burst_find(
 	struct tp_host *host, const struct tp_search *search, struct tp_lane *lane)
 {
 	struct tp_place place = tp_lane_place(search, lane);
-	uint64_t first = tp_tags_equal(tp_host_bucket(host, place.bucket[0]), place.tag);
-	uint64_t second = tp_tags_equal(tp_host_bucket(host, place.bucket[1]), place.tag);
+	uint64_t first =
+		tp_tags_equal(tp_tags_of(tp_host_bucket(host, place.bucket[0])), place.tag);
+	uint64_t second =
+		tp_tags_equal(tp_tags_of(tp_host_bucket(host, place.bucket[1])), place.tag);
 	uint64_t other = -(uint64_t)(first == 0); /* the second bucket: again without a branch */
 	uint32_t bucket = place.bucket[0] ^ ((place.bucket[0] ^ place.bucket[1]) & (uint32_t)other);
 	uint64_t match = first | (second & other);

@@ -332,6 +332,12 @@ static TP_INLINE uint64_t tp_flow_hash(const struct tp_flow_key *key, const uint
 }
 
 /*
+ * Tables of at most so many buckets (room for 65,536 flows) are near: readers look home first,
+ * which takes the fewest instructions. In larger ones waiting for memory is what counts.
+ */
+#define TP_BUCKETS_NEAR 16384
+
+/*
  * Where a flow may lie, and the tag it has there: two buckets to choose from. In a table with room
  * most flows lie at home, where readers look first: one tag tells instead of sixteen. Each half of
  * the hash is a fraction of the table, so that this may have any number of buckets, up to 2^24: the

@@ -100,14 +100,19 @@ static TP_INLINE struct tp_flow_key tp_key_of(
 	};
 }
 
+static TP_INLINE uint64_t tp_tags_of(const struct tp_bucket *bucket)
+{
+	return *(const volatile uint64_t *)(const void *)bucket->tags;
+}
+
 /*
  * The slots of a bucket with this tag: bit 8 * i for slot i. The borrow of a lane that matches may
  * make the next one seem to: the record tells.
  */
-static TP_INLINE uint64_t tp_tags_equal(const struct tp_bucket *bucket, uint8_t tag)
+static TP_INLINE uint64_t tp_tags_equal(uint64_t tags, uint8_t tag)
 {
 	const uint64_t ones = UINT64_C(0x0101010101010101);
-	uint64_t lanes = *(const volatile uint64_t *)(const void *)bucket->tags ^ ones * tag;
+	uint64_t lanes = tags ^ ones * tag;
 
 	return ((lanes - ones) & ~lanes & ones << 7) >> 7;
 }
@@ -134,7 +139,7 @@ static TP_INLINE bool tp_find_in_bucket(struct tp_host *host, uint32_t index, ui
 
 	if (!bucket)
 		return false;
-	match = tp_tags_equal(bucket, tag);
+	match = tp_tags_equal(tp_tags_of(bucket), tag);
 	for (int i = 0; i < TP_BUCKET_SLOTS && match; i++, match &= match - 1) {
 		found->slot = index * TP_BUCKET_SLOTS + tp_lowest_slot(match);
 		found->flow = tp_host_flow(host, found->slot);
@@ -159,12 +164,53 @@ static TP_INLINE struct tp_found tp_find_at_home(struct tp_host *host, const str
 	return found;
 }
 
+/*
+ * The slot whose tag says that it is the one, without a branch: home, else the lowest of the first
+ * bucket, else of the second. When there is none, the second's first: its record tells.
+ */
+static TP_INLINE uint32_t tp_slot_by_tags(
+	const struct tp_place *place, uint64_t first, uint64_t second)
+{
+	uint32_t home = place->home % TP_BUCKET_SLOTS;
+	uint64_t turned = first >> 8 * home | first << (64 - 8 * home) % 64; /* home is lowest */
+	uint64_t here = tp_tags_equal(turned, place->tag);
+	uint64_t there = tp_tags_equal(second, place->tag);
+	uint64_t none_here = -((here - 1) >> 63); /* all ones if so */
+	uint32_t bucket =
+		place->bucket[0] ^ ((place->bucket[0] ^ place->bucket[1]) & (uint32_t)none_here);
+	uint32_t lane = tp_lowest_slot(here | (there & none_here)) + (home & ~(uint32_t)none_here);
+
+	return bucket * TP_BUCKET_SLOTS + lane % TP_BUCKET_SLOTS;
+}
+
+/*
+ * Where memory has to be waited for, a wrong turn costs what could be asked for meanwhile, and the
+ * next packets' records with it. So nothing is decided before all is on its way: the tags of both
+ * buckets, and the record at home, which is right most often and in the same page else.
+ */
+static TP_INLINE struct tp_found tp_find_by_tags(struct tp_host *host, const struct tp_place *place)
+{
+	const struct tp_bucket *first = tp_host_bucket(host, place->bucket[0]);
+	const struct tp_bucket *second = tp_host_bucket(host, place->bucket[1]);
+	const struct tp_flow *home = tp_host_flow(host, place->home);
+	struct tp_found found = TP_NOTHING_FOUND;
+
+	if (!first || !second || !home)
+		return found;
+	(void)TP_READ_ONCE(home->key.ident);
+	found.slot = tp_slot_by_tags(place, tp_tags_of(first), tp_tags_of(second));
+	found.flow = tp_host_flow(host, found.slot);
+	return found;
+}
+
 static TP_INLINE struct tp_found tp_find_flow(
 	struct tp_host *host, const struct tp_config *config, const struct tp_flow_key *key)
 {
-	struct tp_place place =
-		tp_place_of(tp_flow_hash(key, config->salt), tp_host_buckets(host, config));
-	struct tp_found found = tp_find_at_home(host, &place);
+	uint32_t buckets = tp_host_buckets(host, config);
+	struct tp_place place = tp_place_of(tp_flow_hash(key, config->salt), buckets);
+	struct tp_found found = TP_LIKELY(buckets <= TP_BUCKETS_NEAR)
+					? tp_find_at_home(host, &place)
+					: tp_find_by_tags(host, &place);
 
 	if (TP_LIKELY(found.flow && tp_is_flow(found.flow, key)))
 		return found;

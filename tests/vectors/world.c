@@ -268,12 +268,17 @@ static void set_hops(struct world *world, uint32_t redirect_ifindex)
 
 void world_create(struct world *world, uint32_t redirect_ifindex)
 {
+	world_create_for(world, redirect_ifindex, 1024);
+}
+
+void world_create_for(struct world *world, uint32_t redirect_ifindex, uint32_t capacity)
+{
 	static const enum tp_family families[] = {TP_IPV4, TP_IPV6};
 	struct tp_shape shape;
 	uint8_t index;
 
 	*world = (struct world){0};
-	must(tp_shape_init(1024, 64, 1024, &shape) == 0, "shape");
+	must(tp_shape_init(capacity, 64, 1024, &shape) == 0, "shape");
 	must(tp_memory_create_plain(&shape, &world->memory) == 0, "memory");
 	must(tp_table_create(&world->memory, 0x4fff, &world->table) == 0, "table");
 	for (int i = 0; i < 2; i++) {

@@ -57,6 +57,8 @@ struct world {
 
 /* redirect_ifindex: of HOP_REDIRECT. Ends the program when anything fails. */
 void world_create(struct world *world, uint32_t redirect_ifindex);
+void world_create_for(
+	struct world *world, uint32_t redirect_ifindex, uint32_t capacity); /* flows */
 void world_destroy(struct world *world);
 
 struct tp_addr world_address(enum tp_family family, enum world_address which);
