@@ -26,6 +26,8 @@ int client_open(const char *path, struct client **out)
 	struct client *client;
 	int err = 0;
 
+	if (!*path) /* for the kernel a name outside of the file system, which anybody may have */
+		return -ENOENT;
 	if (strlen(path) >= sizeof(sun.sun_path))
 		return -ENAMETOOLONG;
 	memcpy(sun.sun_path, path, strlen(path) + 1);

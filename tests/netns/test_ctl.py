@@ -165,6 +165,21 @@ def test_no_server(server, tmp_path):
     assert ctl(server, "status", socket_path=f"{tmp_path}/nobody.sock").returncode == 3
 
 
+def test_no_socket_name():
+    """As of a variable that is not set. The kernel has such a name, and anybody may wait there."""
+    with socket.socket(socket.AF_UNIX) as anybody:
+        anybody.bind(b"\0" * 108)
+        anybody.listen()
+        anybody.settimeout(0)
+        command = subprocess.Popen([program("turnpikectl"), "--socket", "", "status"])
+        try:
+            assert command.wait(10) == 3
+        finally:
+            command.kill()
+        with pytest.raises(BlockingIOError):
+            anybody.accept()
+
+
 def test_text_for_people(server, a, p):
     a.bind(0x4000, p.address)
     for command in (["status"], ["stats"], ["allocations", "list"], ["flows", "list"],
